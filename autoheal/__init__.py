@@ -1,0 +1,3 @@
+"""Autoheal: a deterministic control loop for Docker Swarm."""
+
+__version__ = "0.1.0"

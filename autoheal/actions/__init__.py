@@ -1,0 +1,21 @@
+"""What autoheal can do: one file per action, with its parameters, its plan and its words.
+
+An action that changes a service names the one leaf of the spec it changes. To add an action: add
+its file and its row in `ACTIONS`.
+"""
+
+from __future__ import annotations
+
+from autoheal.actions.base import Action, Leaf, Plan, Unable
+from autoheal.actions.escalate import Escalate
+from autoheal.actions.scale_down import ScaleDown
+from autoheal.actions.scale_up import ScaleUp
+from autoheal.model import ActionKind
+
+ACTIONS: dict[ActionKind, type[Action]] = {
+    ActionKind.ESCALATE: Escalate,
+    ActionKind.SCALE_UP: ScaleUp,
+    ActionKind.SCALE_DOWN: ScaleDown,
+}
+
+__all__ = ["ACTIONS", "Action", "Escalate", "Leaf", "Plan", "ScaleDown", "ScaleUp", "Unable"]

@@ -1,0 +1,1 @@
+"""What touches the world, behind the protocols of ports.py."""

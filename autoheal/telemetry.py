@@ -1,0 +1,112 @@
+"""What autoheal says of itself: one registry, each metric named once, and the age of each loop.
+
+Names follow Prometheus' conventions; labels have few values. The loops are handed this object and
+never touch prometheus_client themselves.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+if TYPE_CHECKING:
+    from autoheal.ports import Clock
+
+
+class Telemetry:
+    """All metrics of one process."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.registry = CollectorRegistry()
+        self._clock = clock
+        self._last_tick: dict[str, float] = {}
+        self._limit: dict[str, float] = {}
+        registry = self.registry
+        self._ticks = Counter(
+            "autoheal_loop_ticks", "Completed ticks of a loop", ["loop"], registry=registry
+        )
+        self._failures = Counter(
+            "autoheal_loop_failures", "Ticks that ended in an error", ["loop"], registry=registry
+        )
+        self._duration = Histogram(
+            "autoheal_loop_duration_seconds", "Time one tick took", ["loop"], registry=registry
+        )
+        self._age = Gauge(
+            "autoheal_loop_last_tick_age_seconds",
+            "Time since the loop last completed a tick",
+            ["loop"],
+            registry=registry,
+        )
+        self.skipped = Counter(
+            "autoheal_ticks_skipped", "Scheduled ticks that did not run", registry=registry
+        )
+        self.leader = Gauge(
+            "autoheal_leader", "1 while this process holds the lease", ["lease"], registry=registry
+        )
+        self.samples = Counter(
+            "autoheal_samples", "Container samples taken on this node", registry=registry
+        )
+        self.samples_missing = Counter(
+            "autoheal_samples_missing",
+            "Container samples that could not be read",
+            registry=registry,
+        )
+        self.events = Counter(
+            "autoheal_events", "Docker events written to the store", ["kind"], registry=registry
+        )
+        self.buffered = Gauge(
+            "autoheal_outbox_entries",
+            "Entries waiting for the store",
+            ["outbox"],
+            registry=registry,
+        )
+        self.dropped = Counter(
+            "autoheal_outbox_dropped",
+            "Entries lost to a full buffer",
+            ["outbox"],
+            registry=registry,
+        )
+        self.decisions = Counter(
+            "autoheal_decisions", "Decisions made", ["action", "max_mode"], registry=registry
+        )
+        self.held = Counter(
+            "autoheal_held", "Proposals held back, by guard", ["guard"], registry=registry
+        )
+        self.outcomes = Counter(
+            "autoheal_outcomes", "What became of decisions", ["outcome"], registry=registry
+        )
+        self.breaker_open = Gauge(
+            "autoheal_breaker_open",
+            "0 closed, 1 half-open, 2 open: whether Docker writes are let through",
+            registry=registry,
+        )
+        self.notifications = Counter(
+            "autoheal_notifications", "Deliveries", ["notifier", "result"], registry=registry
+        )
+        self.rules = Gauge("autoheal_rules", "Rules in force", registry=registry)
+
+    def expect(self, loop: str, limit_s: float) -> None:
+        """Declare a loop; it counts as stale when it has not ticked for `limit_s`."""
+        self._limit[loop] = limit_s
+        self._last_tick[loop] = self._clock.monotonic()
+        self._age.labels(loop).set_function(lambda: self.age(loop))
+
+    def ticked(self, loop: str, duration_s: float) -> None:
+        """A tick ended well."""
+        self._ticks.labels(loop).inc()
+        self._duration.labels(loop).observe(duration_s)
+        self._last_tick[loop] = self._clock.monotonic()
+
+    def failed(self, loop: str) -> None:
+        """A tick ended in an error. It does not count as a sign of life."""
+        self._failures.labels(loop).inc()
+
+    def age(self, loop: str) -> float:
+        """Seconds since the loop last ticked."""
+        return self._clock.monotonic() - self._last_tick[loop]
+
+    def stale(self) -> dict[str, float]:
+        """The loops that are late, with their age in seconds."""
+        ages = {loop: self.age(loop) for loop in self._limit}
+        return {loop: age for loop, age in ages.items() if age > self._limit[loop]}
