@@ -212,7 +212,10 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one decision; `reason` in words, `index` the service's version after it."""
+    """What became of one decision; `reason` in words, `index` the service's version after it.
+
+    `stale` marks a decision that somebody else's change overtook: nobody failed.
+    """
 
     decision: str
     service: str
@@ -220,6 +223,7 @@ class Outcome:
     reason: str
     mode: Mode
     index: int = 0
+    stale: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,11 +238,17 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class TickRecord:
-    """All that is needed, beside the streams, to decide a tick again and to compare."""
+    """All that is needed, beside the streams, to decide a tick again and to compare.
+
+    `since_ms` is where the engine that decided it had begun to read; `rule_set` and `limits` name
+    the texts of the rules and the numbers that were in force.
+    """
 
     number: int
     now_ms: int
+    since_ms: int
     epoch: int
     rule_set: str
+    limits: str
     state_digest: str
     decisions: int

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from autoheal.actions import Action
 from autoheal.model import Mode
@@ -23,17 +26,18 @@ class Comparison(StrEnum):
         """Whether a higher figure is nearer to TRUE."""
         return self in (Comparison.ABOVE, Comparison.AT_LEAST)
 
-    def holds(self, value: float, threshold: float) -> bool:
-        """The comparison itself."""
-        match self:
-            case Comparison.ABOVE:
-                return value > threshold
-            case Comparison.BELOW:
-                return value < threshold
-            case Comparison.AT_LEAST:
-                return value >= threshold
-            case Comparison.AT_MOST:
-                return value <= threshold
+    @property
+    def operator(self) -> Callable[[Any, float], Any]:
+        """The comparison itself, for a figure or for an array of them."""
+        return _OPERATORS[self]
+
+
+_OPERATORS: dict[Comparison, Callable[[Any, float], Any]] = {
+    Comparison.ABOVE: operator.gt,
+    Comparison.BELOW: operator.lt,
+    Comparison.AT_LEAST: operator.ge,
+    Comparison.AT_MOST: operator.le,
+}
 
 
 class Aggregate(StrEnum):

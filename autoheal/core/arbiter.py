@@ -1,0 +1,76 @@
+"""Which of the rules that fire on one service may act, and why the others may not.
+
+escalate > scale_up > scale_down: a rule that fires blocks every rule of a lower rank, even while it
+cannot act itself (signals that contradict each other call for doing nothing). Within a rank the
+higher priority wins, then the name; there a rule that is at its bound makes way for the next.
+Rules on trial contend in a lane of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from autoheal.actions import Plan, Unable
+from autoheal.core.readings import Reading
+from autoheal.core.rule import Rule
+from autoheal.core.state import Lane
+from autoheal.model import ActionKind, Mode
+
+RANK = {kind: rank for rank, kind in enumerate(ActionKind)}
+
+
+@dataclass(frozen=True, slots=True)
+class Bid:
+    """A rule that fires on a service, with what it would do."""
+
+    rule: Rule
+    reading: Reading
+    plan: Plan | Unable
+
+    @property
+    def action(self) -> ActionKind:
+        """What it wants done."""
+        return self.rule.then.kind
+
+    @property
+    def order(self) -> tuple[int, int, str]:
+        """Strongest first."""
+        return RANK[self.action], -self.rule.priority, self.rule.name
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A rule that may not act, and why."""
+
+    rule: Rule
+    guard: str
+    words: str
+
+
+def lane_of(rule: Rule) -> Lane:
+    """Where the rule contends."""
+    return Lane.TRIAL if rule.mode is Mode.DRY_RUN else Lane.RULES
+
+
+def contend(bids: Sequence[Bid]) -> tuple[Bid | None, tuple[Loss, ...]]:
+    """The winner among the bids of one service and lane, and every loser with its reason."""
+    winner: Bid | None = None
+    blocker: Bid | None = None
+    losses: list[Loss] = []
+    for bid in sorted(bids, key=lambda bid: bid.order):
+        if blocker is not None and blocker.action is not bid.action:
+            losses.append(Loss(bid.rule, "arbitration", _blocked_by(blocker)))
+        elif isinstance(bid.plan, Unable):
+            losses.append(Loss(bid.rule, "bound", bid.plan.words))
+            blocker = blocker or bid
+        elif winner is not None:
+            losses.append(Loss(bid.rule, "arbitration", _blocked_by(winner)))
+        else:
+            winner = bid
+            blocker = blocker or bid
+    return winner, tuple(losses)
+
+
+def _blocked_by(bid: Bid) -> str:
+    return f"{bid.rule.name} ({bid.action}) goes first"

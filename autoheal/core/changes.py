@@ -1,0 +1,79 @@
+"""Who changed a service: a deploy, an operator, or we ourselves.
+
+A new `content` digest, or the loss of our label (`docker stack deploy` rebuilds the labels), is a
+deploy. A change of replicas, ForceUpdate or the memory limit is the operator's unless it carries
+the id of a decision of ours and shows the very count that the decision asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import Enum
+
+from autoheal.core.state import Flight, Seen, ServiceState
+from autoheal.model import LABEL_DECISION, Service
+
+
+class Change(Enum):
+    """What happened to a service between two looks at it."""
+
+    NOTHING = "nothing"
+    OURS = "ours"
+    OPERATOR = "operator"
+    DEPLOY = "deploy"
+
+
+def observe(service: Service, known: ServiceState | None) -> ServiceState:
+    """The service's state after this look. What is seen for the first time counts as deployed."""
+    seen = look(service)
+    if known is None:
+        since_ms = max(service.created_at_ms, service.updated_at_ms)
+        return ServiceState(name=service.name, seen=seen, deployed_ms=since_ms)
+    if seen == known.seen and service.name == known.name:
+        return known
+    changed = dataclasses.replace(known, name=service.name, seen=seen)
+    match classify(service, known):
+        case Change.DEPLOY:
+            return dataclasses.replace(changed, deployed_ms=service.updated_at_ms)
+        case Change.OPERATOR:
+            return dataclasses.replace(changed, operated_ms=service.updated_at_ms)
+        case Change.OURS | Change.NOTHING:
+            return changed
+
+
+def look(service: Service) -> Seen:
+    """What is compared from look to look."""
+    return Seen(
+        index=service.index,
+        content=service.content,
+        replicas=service.replicas,
+        force_update=service.force_update,
+        memory_limit=service.memory_limit,
+        decision=service.labels.get(LABEL_DECISION, ""),
+    )
+
+
+def classify(service: Service, known: ServiceState) -> Change:
+    """Whose doing the difference is."""
+    before, now = known.seen, look(service)
+    if now.content != before.content or (before.decision and not now.decision):
+        return Change.DEPLOY
+    same_levers = _levers(before) == _levers(now)
+    if now.decision == before.decision:
+        return Change.NOTHING if same_levers else Change.OPERATOR
+    flight = _flight_of(known, now.decision)
+    if flight is not None:
+        return Change.OURS if now.replicas == flight.target else Change.OPERATOR
+    last = {lane.last_decision for lane in known.lanes.values()}
+    return Change.OURS if now.decision in last and same_levers else Change.OPERATOR
+
+
+def _levers(seen: Seen) -> tuple[int | None, int, int | None]:
+    return seen.replicas, seen.force_update, seen.memory_limit
+
+
+def _flight_of(known: ServiceState, decision: str) -> Flight | None:
+    for lane in known.lanes.values():
+        if lane.flight is not None and lane.flight.decision == decision:
+            return lane.flight
+    return None

@@ -1,0 +1,115 @@
+"""What becomes of an action after it was decided, until it is settled.
+
+decided -> (intent seen) unconfirmed -> applied -> settled, or refused, not applied, expired. An
+action whose intent was seen is held until an outcome tells what became of it; one without an intent
+is dead once it expired, because an executor writes no intent after that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from autoheal.core.breaker import Breaker
+from autoheal.core.limits import Limits
+from autoheal.core.state import Flight, Lane, LaneState, Phase, ServiceState
+from autoheal.model import ActionKind, Mode, Outcome, OutcomeKind, Service
+
+UPDATE_DONE = frozenset({"", "completed", "rollback_completed"})
+
+
+def flights(service: ServiceState) -> Iterator[tuple[Lane, Flight]]:
+    """The service's actions that are not settled."""
+    for lane in Lane:
+        flight = service.lane(lane).flight
+        if flight is not None:
+            yield lane, flight
+
+
+def intended(service: ServiceState, decision: str) -> ServiceState:
+    """An executor has said that it is about to act: from now on only an outcome settles it."""
+    for lane, flight in flights(service):
+        if flight.decision == decision and flight.phase is Phase.DECIDED:
+            unconfirmed = dataclasses.replace(flight, phase=Phase.UNCONFIRMED)
+            changed = dataclasses.replace(service.lane(lane), flight=unconfirmed)
+            return service.with_lane(lane, changed)
+    return service
+
+
+def concluded(
+    service: ServiceState, breaker: Breaker, outcome: Outcome, at_ms: int, limits: Limits
+) -> tuple[ServiceState, Breaker]:
+    """Take in one outcome. One of a decision that is not in flight tells nothing new."""
+    for lane, flight in flights(service):
+        if flight.decision == outcome.decision:
+            state = _after(service, lane, flight, outcome, at_ms)
+            if flight.max_mode is Mode.LIVE:
+                breaker = _judged(breaker, outcome, at_ms, limits)
+            return state, breaker
+    return service, breaker
+
+
+def _after(
+    service: ServiceState, lane: Lane, flight: Flight, outcome: Outcome, at_ms: int
+) -> ServiceState:
+    before = service.lane(lane)
+    match outcome.kind:
+        case OutcomeKind.UNCONFIRMED:
+            unconfirmed = dataclasses.replace(flight, phase=Phase.UNCONFIRMED)
+            return service.with_lane(lane, dataclasses.replace(before, flight=unconfirmed))
+        case OutcomeKind.REFUSED | OutcomeKind.NOT_APPLIED:
+            failed = dataclasses.replace(before, flight=None, failed_ms=at_ms)
+            return service.with_lane(lane, failed)
+        case OutcomeKind.WOULD_APPLY:
+            return _acted(service, lane, dataclasses.replace(before, flight=None), flight, at_ms)
+        case OutcomeKind.APPLIED:
+            applied = dataclasses.replace(
+                flight, phase=Phase.APPLIED, applied_ms=at_ms, version=outcome.index
+            )
+            after = dataclasses.replace(before, flight=applied, last_decision=flight.decision)
+            return _acted(service, lane, after, flight, at_ms)
+
+
+def _acted(
+    service: ServiceState, lane: Lane, after: LaneState, flight: Flight, at_ms: int
+) -> ServiceState:
+    if flight.action is ActionKind.SCALE_UP:
+        after = dataclasses.replace(after, up_ms=at_ms)
+    if flight.action is ActionKind.SCALE_DOWN:
+        after = dataclasses.replace(after, down_ms=at_ms)
+    acted = {**service.acted_ms, flight.rule: at_ms}
+    return dataclasses.replace(service.with_lane(lane, after), acted_ms=acted)
+
+
+def _judged(breaker: Breaker, outcome: Outcome, at_ms: int, limits: Limits) -> Breaker:
+    match outcome.kind:
+        case OutcomeKind.APPLIED:
+            return breaker.succeeded()
+        case OutcomeKind.UNCONFIRMED:
+            return breaker.failed(at_ms, limits.breaker_failures)
+        case OutcomeKind.NOT_APPLIED if not outcome.stale:
+            return breaker.failed(at_ms, limits.breaker_failures)
+        case OutcomeKind.NOT_APPLIED | OutcomeKind.REFUSED | OutcomeKind.WOULD_APPLY:
+            return breaker.abandoned()
+
+
+def moved_on(
+    service: ServiceState, seen: Service, running: int, now_ms: int, limits: Limits
+) -> ServiceState:
+    """Let time pass: settle what has ended, and drop what expired without an intent."""
+    for lane, flight in flights(service):
+        before = service.lane(lane)
+        if flight.phase is Phase.APPLIED and _is_settled(flight, seen, running, now_ms, limits):
+            service = service.with_lane(lane, dataclasses.replace(before, flight=None))
+        elif flight.phase is Phase.DECIDED and now_ms >= flight.expires_ms + limits.step_ms:
+            expired = dataclasses.replace(before, flight=None, failed_ms=now_ms)
+            service = service.with_lane(lane, expired)
+    return service
+
+
+def _is_settled(flight: Flight, seen: Service, running: int, now_ms: int, limits: Limits) -> bool:
+    """The rollout has ended and the tasks are there, or it took too long."""
+    if now_ms - flight.applied_ms >= limits.settle_timeout_ms:
+        return True
+    caught_up = seen.index >= flight.version and seen.update_state in UPDATE_DONE
+    return caught_up and running == seen.replicas

@@ -1,0 +1,186 @@
+"""What decisions remember from tick to tick, and its bytes: a field per service, `_` for the rest.
+
+The window is not state; it is folded anew. All of this survives a restart and a change of leader.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from autoheal.core.breaker import Breaker, Circuit
+from autoheal.errors import BadRecordError
+from autoheal.model import ActionKind, Mode
+from autoheal.records import canonical, parse
+
+OVERALL_FIELD = "_"
+
+
+class Lane(StrEnum):
+    """Rules on trial (`mode: dry-run`) arbitrate apart, so that they never block a real one."""
+
+    RULES = "rules"
+    TRIAL = "trial"
+
+
+class Phase(StrEnum):
+    """How far the action in flight has come."""
+
+    DECIDED = "decided"
+    UNCONFIRMED = "unconfirmed"
+    APPLIED = "applied"
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """An action that is not settled yet. `version` is the service's after it, once applied."""
+
+    decision: str
+    action: ActionKind
+    rule: str
+    start: int
+    target: int
+    max_mode: Mode
+    decided_ms: int
+    expires_ms: int
+    phase: Phase = Phase.DECIDED
+    applied_ms: int = 0
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LaneState:
+    """A service's actions in one lane: when each direction last acted, and what is in flight.
+
+    `failed_ms` is when a decision was last refused or not applied, `last_decision` the last one
+    that Docker is known to have applied.
+    """
+
+    up_ms: int | None = None
+    down_ms: int | None = None
+    failed_ms: int | None = None
+    last_decision: str = ""
+    flight: Flight | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a service looked like, to notice who changed it."""
+
+    index: int
+    content: str
+    replicas: int | None
+    force_update: int
+    memory_limit: int | None
+    decision: str
+
+
+@dataclass(frozen=True, slots=True)
+class RuleState:
+    """One rule on one service that is not inactive. `held` names the guard that held it back."""
+
+    hash: str
+    active_ms: int
+    firing: bool = False
+    held: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceState:
+    """Everything remembered of one service. Mappings hold only what is not at its default."""
+
+    name: str
+    seen: Seen
+    deployed_ms: int
+    operated_ms: int | None = None
+    rules: Mapping[str, RuleState] = field(default_factory=dict)
+    lanes: Mapping[Lane, LaneState] = field(default_factory=dict)
+    escalated: Mapping[str, str] = field(default_factory=dict)
+    acted_ms: Mapping[str, int] = field(default_factory=dict)
+
+    def lane(self, lane: Lane) -> LaneState:
+        """The lane, empty if nothing was done in it yet."""
+        return self.lanes.get(lane, LaneState())
+
+    def with_lane(self, lane: Lane, changed: LaneState) -> ServiceState:
+        """The same with one lane replaced."""
+        return dataclasses.replace(self, lanes={**self.lanes, lane: changed})
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The whole: `tick` counts commits, `now_ms` is the last tick's."""
+
+    tick: int = 0
+    now_ms: int = 0
+    epoch: int = 0
+    rule_set: str = ""
+    breaker: Breaker = field(default_factory=Breaker)
+    services: Mapping[str, ServiceState] = field(default_factory=dict)
+
+
+def pack_overall(state: State) -> bytes:
+    """The field `_`."""
+    body = {
+        "tick": state.tick,
+        "now_ms": state.now_ms,
+        "epoch": state.epoch,
+        "rule_set": state.rule_set,
+        "breaker": dataclasses.asdict(state.breaker),
+    }
+    return canonical(body)
+
+
+def pack_service(service: ServiceState) -> bytes:
+    """The field of one service."""
+    return canonical(dataclasses.asdict(service))
+
+
+def unpack(fields: Mapping[str, bytes]) -> State:
+    """The state that was packed into these fields; the initial one from none."""
+    if OVERALL_FIELD not in fields:
+        return State()
+    try:
+        overall = parse(fields[OVERALL_FIELD])
+        breaker = overall.pop("breaker")
+        return State(
+            breaker=Breaker(**{**breaker, "circuit": Circuit(breaker["circuit"])}),
+            services={
+                name: _service(parse(data))
+                for name, data in sorted(fields.items())
+                if name != OVERALL_FIELD
+            },
+            **overall,
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise BadRecordError(f"state: {error}") from error
+
+
+def _service(body: dict[str, Any]) -> ServiceState:
+    return ServiceState(
+        **{
+            **body,
+            "seen": Seen(**body["seen"]),
+            "rules": {name: RuleState(**rule) for name, rule in body["rules"].items()},
+            "lanes": {Lane(name): _lane(lane) for name, lane in body["lanes"].items()},
+        }
+    )
+
+
+def _lane(body: dict[str, Any]) -> LaneState:
+    flight = body["flight"]
+    return LaneState(**{**body, "flight": None if flight is None else _flight(flight)})
+
+
+def _flight(body: dict[str, Any]) -> Flight:
+    return Flight(
+        **{
+            **body,
+            "action": ActionKind(body["action"]),
+            "max_mode": Mode(body["max_mode"]),
+            "phase": Phase(body["phase"]),
+        }
+    )

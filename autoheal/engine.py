@@ -1,0 +1,296 @@
+"""The engine: folds the streams, decides, commits. It has no access to Docker.
+
+Every engine folds; the one that holds the lease also decides. A tick is a cut of the streams: its
+`now` and the entries before it determine it, so the record of its `now` is enough to repeat it.
+State, decisions and the tick record are committed together under the lease's epoch, or not at all;
+a commit whose reply was lost is settled by asking again before anything else is decided.
+
+A store whose clock jumps, that is another one than before, or that went back in time is not
+trusted: the engine then decides nothing for one window, and says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from autoheal import records
+from autoheal.core.decide import Verdicts, decide
+from autoheal.core.fold import Fold
+from autoheal.core.limits import Limits
+from autoheal.core.rule import RuleSet
+from autoheal.core.state import OVERALL_FIELD, ServiceState, State, pack_overall, pack_service
+from autoheal.core.state import unpack as unpack_state
+from autoheal.model import TickRecord
+from autoheal.ports import Clock, Cut, Lease, Reader, Store, Write
+from autoheal.telemetry import Telemetry
+from autoheal.units import format_duration
+
+LEASE = "engine"
+CLOCK_JUMP_MS = 5_000
+# A fold must reach back past the oldest slot far enough to meet a roster and an inventory keyframe.
+KEYFRAME_MARGIN_MS = 6 * 60_000
+
+log = logging.getLogger("engine")
+
+
+@dataclass(frozen=True, slots=True)
+class Rulebook:
+    """The rules in force and the texts they were read from, by file name."""
+
+    rules: RuleSet
+    texts: Mapping[str, bytes]
+
+
+@dataclass(slots=True)
+class _Commit:
+    """A commit that may have happened or not."""
+
+    verdicts: Verdicts
+    state: Mapping[str, bytes | None]
+    writes: tuple[Write, ...]
+    packed: Packed
+
+
+class Packed:
+    """The bytes of a state per field, kept so that a tick packs and writes only what changed."""
+
+    def __init__(self, state: State | None = None) -> None:
+        self._services: dict[str, ServiceState] = {}
+        self._bytes: dict[str, bytes] = {}
+        self._digests: dict[str, str] = {}
+        if state is not None:
+            self.changes(state)
+
+    def changes(self, state: State) -> dict[str, bytes | None]:
+        """The fields that differ from the last state seen; None for those that are gone."""
+        changed: dict[str, bytes | None] = {}
+        for service, value in state.services.items():
+            if self._services.get(service) != value:
+                changed[service] = self._bytes[service] = pack_service(value)
+                self._digests[service] = records.digest(self._bytes[service])
+        for service in self._services.keys() - state.services.keys():
+            changed[service] = None
+            del self._bytes[service], self._digests[service]
+        self._services = dict(state.services)
+        return changed
+
+    def digest(self, state: State) -> str:
+        """A digest of the whole state."""
+        lines = [f"{service} {digest}" for service, digest in sorted(self._digests.items())]
+        return records.digest("\n".join([pack_overall(state).decode(), *lines]).encode())
+
+    def copy(self) -> Packed:
+        """An independent copy."""
+        copy = Packed()
+        copy._services = dict(self._services)
+        copy._bytes = dict(self._bytes)
+        copy._digests = dict(self._digests)
+        return copy
+
+
+class Engine:
+    """One engine; `tick()` once per step and when something happened."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        rulebook: Rulebook,
+        limits: Limits,
+        key: bytes,
+        clock: Clock,
+        telemetry: Telemetry,
+        holder: str,
+        lease_ttl_s: float,
+    ) -> None:
+        self._store = store
+        self._rulebook = rulebook
+        self._limits = limits
+        self._key = key
+        self._clock = clock
+        self._telemetry = telemetry
+        self._holder = holder
+        self._lease_ttl_s = lease_ttl_s
+        self._fold = Fold(rulebook.rules, step_ms=limits.step_ms, warm_up_ms=limits.warm_up_ms)
+        self._limits_text = records.canonical(dataclasses.asdict(limits))
+        self._reader: Reader | None = None
+        self._since_ms = 0
+        self._lease: Lease | None = None
+        self._state: State | None = None
+        self._packed = Packed()
+        self._pending: _Commit | None = None
+        self._sequence = 0
+        self._last_cut: tuple[float, int, str] | None = None
+        self._silent_until_ms = 0
+        telemetry.rules.set(len(rulebook.rules.rules))
+
+    @property
+    def cursors(self) -> Mapping[str, str]:
+        """What has been read, for waiting for more."""
+        return {} if self._reader is None else self._reader.cursors
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this engine held the lease at its last tick."""
+        return self._lease is not None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a whole inventory has been read."""
+        return self._fold.ready
+
+    def tick(self) -> None:
+        """Fold what is new and, as the leader, decide. Raises ConnectionError; call again then."""
+        self._lead()
+        cut = self._cut()
+        for entry in cut.entries:
+            self._fold.fold(entry.stream, entry.ms, entry.at_ms, entry.fields)
+        self._fold.forget(cut.now_ms)
+        silent = self._is_silent(cut)
+        if self._lease is None or silent or not self._fold.ready:
+            return
+        if self._pending is not None and not self._commit(self._pending):
+            return
+        state = self._load()
+        if cut.now_ms <= state.now_ms:
+            return
+        snapshot = self._fold.snapshot(now_ms=cut.now_ms, epoch=self._lease.epoch)
+        verdicts = decide(self._rulebook.rules, self._limits, state, snapshot, cut.now_ms)
+        self._commit(self._prepare(verdicts))
+
+    def stop(self) -> None:
+        """Give up the lease, so that a standby goes on at once. Raises ConnectionError."""
+        if self._lease is not None:
+            self._store.release(self._lease)
+            self._lead_lost("stopping")
+
+    # the lease
+
+    def _lead(self) -> None:
+        """Gain, keep or notice the loss of the lease."""
+        if self._lease is not None:
+            renewed = self._store.renew(self._lease, self._lease_ttl_s)
+            if renewed is None:
+                self._lead_lost("the lease was lost")
+            self._lease = renewed
+        if self._lease is None:
+            self._lease = self._store.acquire(LEASE, self._holder, self._lease_ttl_s)
+            if self._lease is not None:
+                log.info("leading, epoch %d", self._lease.epoch)
+                self._keep_rules()
+        self._telemetry.leader.labels(LEASE).set(0 if self._lease is None else 1)
+
+    def _lead_lost(self, why: str) -> None:
+        log.warning("no longer leading: %s", why)
+        self._lease = None
+        self._state = None
+        self._pending = None
+        self._telemetry.leader.labels(LEASE).set(0)
+
+    def _keep_rules(self) -> None:
+        """Keep the rules' texts and the limits, so that recorded ticks can be repeated."""
+        self._store.put(f"limits:{records.digest(self._limits_text)}", self._limits_text)
+        body = {name: text.decode() for name, text in sorted(self._rulebook.texts.items())}
+        self._store.put(f"rules:{self._rulebook.rules.hash}", records.canonical(body))
+
+    def _load(self) -> State:
+        """The state to go on from: what the last leader committed."""
+        if self._state is None:
+            self._state = unpack_state(self._store.state())
+            self._packed = Packed(self._state)
+        return self._state
+
+    # reading
+
+    def _cut(self) -> Cut:
+        if self._reader is None:
+            reach_ms = max(
+                self._fold.window.slots * self._limits.step_ms,
+                self._rulebook.rules.longest_event_window_ms,
+            )
+            since_ms = self._store.now_ms() - reach_ms - KEYFRAME_MARGIN_MS
+            self._since_ms = max(0, since_ms)
+            self._reader = self._store.reader(Fold.STREAMS, since_ms=self._since_ms)
+        return self._reader.cut()
+
+    def _is_silent(self, cut: Cut) -> bool:
+        """Whether the store's clock or identity gives reason not to decide now."""
+        reason = self._distrust(cut)
+        self._last_cut = (self._clock.monotonic(), cut.now_ms, cut.run_id)
+        if reason is not None:
+            window_ms = max(self._rulebook.rules.longest_window_ms, self._limits.step_ms)
+            self._silent_until_ms = cut.now_ms + window_ms
+            log.error("%s: deciding nothing for %s", reason, format_duration(window_ms))
+        return cut.now_ms < self._silent_until_ms
+
+    def _distrust(self, cut: Cut) -> str | None:
+        if self._last_cut is None:
+            return None
+        monotonic, now_ms, run_id = self._last_cut
+        passed_ms = (self._clock.monotonic() - monotonic) * 1000
+        jumped_ms = cut.now_ms - now_ms - passed_ms
+        if cut.now_ms < now_ms:
+            return f"the store's clock went back by {now_ms - cut.now_ms} ms"
+        if abs(jumped_ms) > CLOCK_JUMP_MS:
+            return f"the store's clock jumped by {jumped_ms:.0f} ms"
+        if cut.run_id != run_id:
+            return "the store was restarted or replaced"
+        return None
+
+    # committing
+
+    def _prepare(self, verdicts: Verdicts) -> _Commit:
+        """Everything one tick writes."""
+        packed = self._packed.copy()
+        fields = packed.changes(verdicts.state)
+        fields[OVERALL_FIELD] = pack_overall(verdicts.state)
+        record = TickRecord(
+            number=verdicts.state.tick,
+            now_ms=verdicts.state.now_ms,
+            since_ms=self._since_ms,
+            epoch=verdicts.state.epoch,
+            rule_set=verdicts.state.rule_set,
+            limits=records.digest(self._limits_text),
+            state_digest=packed.digest(verdicts.state),
+            decisions=len(verdicts.decisions),
+        )
+        taken = self._clock.monotonic()
+        entries = [(records.TICKS, records.pack_tick(record))]
+        entries += [
+            (records.DECISIONS, records.pack_decision(d, self._key)) for d in verdicts.decisions
+        ]
+        writes = []
+        for stream, entry in entries:
+            self._sequence += 1
+            writes.append(Write(stream, entry, self._sequence, taken))
+        return _Commit(verdicts, fields, tuple(writes), packed)
+
+    def _commit(self, commit: _Commit) -> bool:
+        """Write it, or find out that it was written. False: another engine leads."""
+        if self._lease is None:
+            return False
+        self._pending = commit
+        done = self._store.commit(
+            self._lease, state=commit.state, marker=OVERALL_FIELD, writes=commit.writes
+        )
+        self._pending = None
+        if not done:
+            self._lead_lost("a newer epoch began")
+            return False
+        self._state = commit.verdicts.state
+        self._packed = commit.packed
+        self._tell(commit.verdicts)
+        return True
+
+    def _tell(self, verdicts: Verdicts) -> None:
+        """Metrics and one line per decision."""
+        for decision in verdicts.decisions:
+            self._telemetry.decisions.labels(decision.action, decision.max_mode).inc()
+            log.info("%s: %s [%s]", decision.service_name, decision.reason, decision.max_mode)
+        for held in verdicts.held:
+            self._telemetry.held.labels(held.guard).inc()
+        order = {"closed": 0, "half-open": 1, "open": 2}
+        self._telemetry.breaker_open.set(order[verdicts.state.breaker.circuit])
