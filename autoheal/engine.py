@@ -16,13 +16,14 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from autoheal import records
+from autoheal import records, rulefile
 from autoheal.core.decide import Verdicts, decide
 from autoheal.core.fold import Fold
 from autoheal.core.limits import Limits
 from autoheal.core.rule import RuleSet
 from autoheal.core.state import OVERALL_FIELD, ServiceState, State, pack_overall, pack_service
 from autoheal.core.state import unpack as unpack_state
+from autoheal.errors import UserError
 from autoheal.model import TickRecord
 from autoheal.ports import Clock, Cut, Lease, Reader, Store, Write
 from autoheal.telemetry import Telemetry
@@ -193,8 +194,8 @@ class Engine:
     def _keep_rules(self) -> None:
         """Keep the rules' texts and the limits, so that recorded ticks can be repeated."""
         self._store.put(f"limits:{records.digest(self._limits_text)}", self._limits_text)
-        body = {name: text.decode() for name, text in sorted(self._rulebook.texts.items())}
-        self._store.put(f"rules:{self._rulebook.rules.hash}", records.canonical(body))
+        texts = {name: text.decode() for name, text in sorted(self._rulebook.texts.items())}
+        self._store.put(f"rules:{self._rulebook.rules.hash}", records.canonical(texts))
 
     def _load(self) -> State:
         """The state to go on from: what the last leader committed."""
@@ -294,3 +295,21 @@ class Engine:
             self._telemetry.held.labels(held.guard).inc()
         order = {"closed": 0, "half-open": 1, "open": 2}
         self._telemetry.breaker_open.set(order[verdicts.state.breaker.circuit])
+
+
+def kept_rules(store: Store, name: str) -> RuleSet:
+    """The rules that an engine kept under this hash. Raises UserError if they are gone."""
+    texts = records.parse(_kept(store, f"rules:{name}"))
+    return rulefile.parse({file: text.encode() for file, text in texts.items()})
+
+
+def kept_limits(store: Store, name: str) -> Limits:
+    """The limits that an engine kept under this digest. Raises UserError if they are gone."""
+    return Limits(**records.parse(_kept(store, f"limits:{name}")))
+
+
+def _kept(store: Store, key: str) -> bytes:
+    value = store.get(key)
+    if value is None:
+        raise UserError(f"the store no longer has {key}: nothing older can be repeated")
+    return value

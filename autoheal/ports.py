@@ -140,7 +140,7 @@ class Alert(Protocol):
 class Write:
     """One entry to append. Sent again with the same `sequence` it counts once.
 
-    `sequence` rises strictly per writer and stream; `taken` is the writer's monotonic time (seconds)
+    `sequence` rises strictly per writer and stream; `taken` is the writer's monotonic time in seconds
     at which what it tells was true, so that a late delivery does not shift it.
     """
 
@@ -230,6 +230,17 @@ class Leases(Protocol):
         ...
 
 
+class Reach(Protocol):
+    """How far back a stream goes and what it takes."""
+
+    @property
+    def oldest_ms(self) -> int | None: ...
+    @property
+    def entries(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+
+
 class Store(StreamWriter, Leases, Protocol):
     """The context store, as the loops use it."""
 
@@ -270,4 +281,16 @@ class Store(StreamWriter, Leases, Protocol):
 
     def get(self, key: str) -> bytes | None:
         """Read it back."""
+        ...
+
+
+class Insight(Store, Protocol):
+    """What a person who asks for the status wants to know of the store besides."""
+
+    def holder(self, name: str) -> str | None:
+        """Who holds the lease now."""
+        ...
+
+    def reach(self, streams: Sequence[str]) -> Mapping[str, Reach]:
+        """Per stream, how far back it goes."""
         ...

@@ -9,12 +9,15 @@ canonical JSON: keys sorted, no spaces, ASCII, no NaN. The same value always giv
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import hmac
 import json
+import math
+import types
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +52,8 @@ OUTCOMES = "outcomes"
 
 KEY_BYTES = 8
 ID_CHARACTERS = 32
+# Beyond this a JSON number is not the same to every reader (RFC 8259, section 6).
+INTEGER_MAX = 2**53
 
 Fields = Mapping[str, bytes]
 Json = Any
@@ -96,9 +101,14 @@ def digest(data: bytes) -> str:
 def parse(data: bytes) -> Json:
     """JSON back from bytes."""
     try:
-        return json.loads(data)
-    except ValueError as error:
+        return json.loads(data, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
         raise BadRecordError(f"not JSON: {data[:60]!r}") from error
+
+
+def _no_constant(name: str) -> NoReturn:
+    """NaN and Infinity are Python's, not JSON's; `canonical` writes none."""
+    raise ValueError(name)
 
 
 # samples
@@ -124,13 +134,15 @@ def unpack_samples(fields: Fields) -> SampleBatch:
     try:
         metrics = tuple(name for name in fields["rows"].decode().split(",") if name)
         packed = fields["keys"]
+        if len(packed) % KEY_BYTES:
+            raise BadRecordError(f"samples: {len(packed)} bytes of container keys")
         keys = tuple(packed[i : i + KEY_BYTES] for i in range(0, len(packed), KEY_BYTES))
         matrix = np.frombuffer(fields["matrix"], dtype="<f4").reshape(len(metrics), len(keys))
         roster = fields.get("roster")
         return SampleBatch(
             node=fields["node"].decode(),
             samples=Samples(metrics, keys, matrix),
-            figures=NodeFigures(**parse(fields["figures"])),
+            figures=_checked(NodeFigures(**parse(fields["figures"]))),
             roster=None if roster is None else tuple(_roster_from_json(r) for r in parse(roster)),
         )
     except (KeyError, ValueError, TypeError) as error:
@@ -143,7 +155,8 @@ def _roster_to_json(row: RosterRow) -> Json:
 
 def _roster_from_json(row: Json) -> RosterRow:
     container, task, service, cpu_limit, memory_limit = row
-    return RosterRow(container_key(container), container, task, service, cpu_limit, memory_limit)
+    key = container_key(container)
+    return _checked(RosterRow(key, container, task, service, cpu_limit, memory_limit))
 
 
 # everything else: one JSON body per entry
@@ -168,17 +181,19 @@ def unpack_inventory(fields: Fields) -> Inventory:
     """The inventory that `pack_inventory` wrote."""
     body = _body(fields)
     try:
-        return Inventory(
+        inventory = Inventory(
             keyframe=body["keyframe"],
             index=body["index"],
             clock_ms=body["clock_ms"],
             services=tuple(
-                Service(**{**row, "mode": ServiceMode(row["mode"])}) for row in body["services"]
+                _checked(Service(**{**row, "mode": ServiceMode(row["mode"])}))
+                for row in body["services"]
             ),
-            tasks=tuple(Task(**row) for row in body["tasks"]),
-            nodes=tuple(Node(**row) for row in body["nodes"]),
+            tasks=tuple(_checked(Task(**row)) for row in body["tasks"]),
+            nodes=tuple(_checked(Node(**row)) for row in body["nodes"]),
             gone=tuple(body["gone"]),
         )
+        return _checked(inventory)
     except (KeyError, ValueError, TypeError) as error:
         raise BadRecordError(f"inventory: {error}") from error
 
@@ -214,13 +229,14 @@ def unpack_decision(fields: Fields) -> Decision:
     """The decision that `pack_decision` wrote; its signature is not looked at here."""
     body = _body(fields)
     try:
-        return Decision(
+        decision = Decision(
             id=fields["id"].decode(),
             action=ActionKind(body.pop("action")),
-            evidence=tuple(Evidence(**row) for row in body.pop("evidence")),
+            evidence=tuple(_checked(Evidence(**row)) for row in body.pop("evidence")),
             max_mode=Mode(body.pop("max_mode")),
             **body,
         )
+        return _checked(decision)
     except (KeyError, ValueError, TypeError) as error:
         raise BadRecordError(f"decision: {error}") from error
 
@@ -235,7 +251,7 @@ def unpack_outcome(fields: Fields) -> Outcome:
     body = _body(fields)
     try:
         kind, mode = OutcomeKind(body.pop("kind")), Mode(body.pop("mode"))
-        return Outcome(kind=kind, mode=mode, **body)
+        return _checked(Outcome(kind=kind, mode=mode, **body))
     except (KeyError, ValueError, TypeError) as error:
         raise BadRecordError(f"outcome: {error}") from error
 
@@ -261,6 +277,7 @@ def unpack_tick(fields: Fields) -> TickRecord:
 
 
 _Record = TypeVar("_Record", Event, Intent, TickRecord)
+_Fact = TypeVar("_Fact")
 
 
 def _pack(record: Event | Inventory | Outcome | Intent | TickRecord) -> dict[str, bytes]:
@@ -270,7 +287,7 @@ def _pack(record: Event | Inventory | Outcome | Intent | TickRecord) -> dict[str
 def _unpack(kind: type[_Record], fields: Fields) -> _Record:
     body = _body(fields)
     try:
-        return kind(**body)
+        return _checked(kind(**body))
     except TypeError as error:
         raise BadRecordError(f"{kind.__name__}: {error}") from error
 
@@ -280,3 +297,38 @@ def _body(fields: Fields) -> dict[str, Json]:
     if not isinstance(body, dict):
         raise BadRecordError("the body is not an object")
     return cast("dict[str, Json]", body)
+
+
+def _checked(fact: _Fact) -> _Fact:
+    """The same, if every field holds what it is declared to. One writer must not spoil a reader."""
+    kind: type = type(fact)
+    for name, wanted in _declared(kind):
+        if not _fits(getattr(fact, name), wanted):
+            raise BadRecordError(f"{kind.__name__}: {name} is {getattr(fact, name)!r:.60}")
+    return fact
+
+
+@functools.cache
+def _declared(kind: type) -> tuple[tuple[str, Any], ...]:
+    hints = get_type_hints(kind)
+    return tuple((field.name, hints[field.name]) for field in dataclasses.fields(kind))
+
+
+def _fits(value: object, wanted: Any) -> bool:  # noqa: ANN401  # a type, or a form of typing
+    """Whether a value out of JSON is of the declared type. A bool is no number here."""
+    if wanted in (int, float):
+        return _is_number(value, whole=wanted is int)
+    if isinstance(wanted, type):
+        return isinstance(value, wanted)
+    inner = get_args(wanted)
+    if get_origin(wanted) is types.UnionType:
+        return any(_fits(value, each) for each in inner)
+    if get_origin(wanted) is tuple:
+        return all(_fits(each, inner[0]) for each in cast("tuple[object, ...]", value))
+    return isinstance(value, dict) and all(_fits(each, inner[1]) for each in value.values())
+
+
+def _is_number(value: object, *, whole: bool) -> bool:
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) <= INTEGER_MAX
+    return not whole and isinstance(value, float) and math.isfinite(value)

@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from autoheal import records, rulefile
+from autoheal import records
 from autoheal.core.decide import decide
 from autoheal.core.fold import Fold
-from autoheal.core.limits import Limits
-from autoheal.core.rule import RuleSet
 from autoheal.core.state import State
-from autoheal.engine import Packed
+from autoheal.engine import Packed, kept_limits, kept_rules
 from autoheal.errors import UserError
 from autoheal.model import TickRecord
 from autoheal.ports import Entry, Store
@@ -24,7 +22,7 @@ from autoheal.ports import Entry, Store
 
 @dataclass(frozen=True, slots=True)
 class Repeated:
-    """One tick as recorded and as decided again: canonical decisions and the digest of the state."""
+    """One tick as recorded and as decided again: canonical decisions, digest of the state."""
 
     tick: TickRecord
     recorded: tuple[bytes, ...]
@@ -42,8 +40,8 @@ class _Life:
 
     def __init__(self, store: Store, tick: TickRecord, inputs: Sequence[Entry]) -> None:
         self.identity = _identity(tick)
-        self.rules = _rules(store, tick.rule_set)
-        self.limits = _limits(store, tick.limits)
+        self.rules = kept_rules(store, tick.rule_set)
+        self.limits = kept_limits(store, tick.limits)
         self._inputs = [entry for entry in inputs if entry.ms >= tick.since_ms]
         self._position = 0
         self._fold = Fold(
@@ -94,19 +92,3 @@ def _by_tick(entries: Sequence[Entry]) -> dict[int, tuple[bytes, ...]]:
             number = records.unpack_decision(entry.fields).tick
             bodies[number] = (*bodies.get(number, ()), entry.fields["body"])
     return bodies
-
-
-def _rules(store: Store, name: str) -> RuleSet:
-    texts = records.parse(_kept(store, f"rules:{name}"))
-    return rulefile.parse({file: text.encode() for file, text in texts.items()})
-
-
-def _limits(store: Store, name: str) -> Limits:
-    return Limits(**records.parse(_kept(store, f"limits:{name}")))
-
-
-def _kept(store: Store, key: str) -> bytes:
-    value = store.get(key)
-    if value is None:
-        raise UserError(f"the store no longer has {key}")
-    return value

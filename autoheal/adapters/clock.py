@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from datetime import UTC, datetime
 
 
 class SystemClock:
@@ -16,6 +17,11 @@ class SystemClock:
     def wall_ms(self) -> int:
         """Milliseconds since 1970."""
         return time.time_ns() // 1_000_000
+
+
+def wall_time() -> datetime:
+    """The present moment, for schedulers that want one."""
+    return datetime.now(UTC)
 
 
 def boot_id() -> str:

@@ -141,8 +141,9 @@ def _conclude(tick: _Tick) -> None:
         services[seen.id] = flights.moved_on(
             services[seen.id], seen, running, tick.now_ms, tick.limits
         )
-    if tick.breaker.probing and not _flying(tick)[Mode.LIVE]:
-        tick.breaker = tick.breaker.abandoned()
+    in_flight = {f.decision for state in services.values() for _, f in flights.flights(state)}
+    if tick.breaker.probe not in in_flight:
+        tick.breaker = tick.breaker.abandoned(tick.breaker.probe)
 
 
 # one service
@@ -263,8 +264,9 @@ def _raise(tick: _Tick, service: Service, bids: Iterable[Bid]) -> None:
 
 def _resolve(tick: _Tick, service: Service, readings: Mapping[str, Reading]) -> None:
     """End the alerts that are over: the condition is FALSE, the rule gone, the service off."""
+    escalations = {r.name for r in tick.rules.rules if r.then.kind is ActionKind.ESCALATE}
     for name in sorted(tick.services[service.id].escalated):
-        reading = readings.get(name)
+        reading = readings.get(name) if name in escalations else None
         if service.replicas == 0:
             _end(tick, service.id, name, "the service was switched off", None)
         elif reading is None:
@@ -334,6 +336,10 @@ def _send(tick: _Tick, candidates: Iterable[Candidate]) -> None:
             words = "another action is not settled"
             _lose(tick, candidate.service, [Loss(candidate.rule, "one-at-a-time", words)])
             continue
+        if candidate.max_mode is Mode.LIVE and not tick.breaker.admits:
+            words = "the breaker around Docker waits for its probe"
+            _lose(tick, candidate.service, [Loss(candidate.rule, "breaker", words)])
+            continue
         flying[candidate.max_mode] += 1
         decision = _decision(tick, candidate)
         tick.decisions.append(decision)
@@ -386,7 +392,7 @@ def _decision(tick: _Tick, candidate: Candidate) -> Decision:
 def _fly(tick: _Tick, candidate: Candidate, decision: Decision) -> None:
     """Remember the action until it is settled."""
     if decision.max_mode is Mode.LIVE:
-        tick.breaker = tick.breaker.sent()
+        tick.breaker = tick.breaker.sent(decision.id)
     state = tick.services[decision.service]
     flight = Flight(
         decision=decision.id,

@@ -41,7 +41,8 @@ def concluded(
 ) -> tuple[ServiceState, Breaker]:
     """Take in one outcome. One of a decision that is not in flight tells nothing new."""
     for lane, flight in flights(service):
-        if flight.decision == outcome.decision:
+        # What is applied stays applied: a late word of another executor must not lock the service.
+        if flight.decision == outcome.decision and flight.phase is not Phase.APPLIED:
             state = _after(service, lane, flight, outcome, at_ms)
             if flight.max_mode is Mode.LIVE:
                 breaker = _judged(breaker, outcome, at_ms, limits)
@@ -86,11 +87,11 @@ def _judged(breaker: Breaker, outcome: Outcome, at_ms: int, limits: Limits) -> B
         case OutcomeKind.APPLIED:
             return breaker.succeeded()
         case OutcomeKind.UNCONFIRMED:
-            return breaker.failed(at_ms, limits.breaker_failures)
+            return breaker.failed(outcome.decision, at_ms, limits.breaker_failures)
         case OutcomeKind.NOT_APPLIED if not outcome.stale:
-            return breaker.failed(at_ms, limits.breaker_failures)
+            return breaker.failed(outcome.decision, at_ms, limits.breaker_failures)
         case OutcomeKind.NOT_APPLIED | OutcomeKind.REFUSED | OutcomeKind.WOULD_APPLY:
-            return breaker.abandoned()
+            return breaker.abandoned(outcome.decision)
 
 
 def moved_on(

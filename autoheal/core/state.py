@@ -155,7 +155,7 @@ def unpack(fields: Mapping[str, bytes]) -> State:
             },
             **overall,
         )
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise BadRecordError(f"state: {error}") from error
 
 

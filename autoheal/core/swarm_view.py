@@ -48,11 +48,14 @@ class SwarmView:
         """Take in one entry, true at `at_ms`."""
         offset_ms = at_ms - inventory.clock_ms
         newest = inventory.index >= self.index
+        # What an old inventory shows and the newest does not have is gone, not new.
+        closed = self.complete and not newest
         for service in inventory.services:
-            self._fold_service(service, offset_ms)
+            if service.id in self.services or not closed:
+                self._fold_service(service, offset_ms)
         for node in inventory.nodes:
             known = self.nodes.get(node.id)
-            if known is None or node.index > known.index:
+            if (known is None and not closed) or (known and node.index > known.index):
                 self.nodes[node.id] = node
         for task in inventory.tasks:
             self._fold_task(task, offset_ms)

@@ -203,7 +203,9 @@ def _reading(name: str, rows: Mapping[str, Floats], layout: _Layout) -> Floats |
     if values is None:
         return None
     values = values[layout.taken]
-    if metric.basis is None:
-        return values
-    basis = layout.cpu_basis if metric.basis == "cpu" else layout.memory_basis
-    return (100.0 * values / basis).astype(np.float32)
+    if metric.basis is not None:
+        basis = layout.cpu_basis if metric.basis == "cpu" else layout.memory_basis
+        with np.errstate(all="ignore"):
+            values = (100.0 * values / basis).astype(np.float32)
+    # Every metric counts something: what is below 0, or without end, was not measured.
+    return np.where(np.isfinite(values) & (values >= 0), values, np.float32(np.nan))

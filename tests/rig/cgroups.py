@@ -1,6 +1,7 @@
 """A node's parent cgroup: its capacity as limits, its use as figures; cgroup v1 and v2.
 
-On v1 each controller is a hierarchy of its own; pressure figures come from the v2 hierarchy that is mounted beside them.
+On v1 each controller is a hierarchy of its own; pressure figures come from the v2 hierarchy that is
+mounted beside them.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def _holding(controller: str) -> Hierarchy:
 
 
 def create(group: str, cpus: float, memory_bytes: int) -> None:
-    """Create a cgroup (a path like rig/node) with these limits, in the trees that hold its limits and figures."""
+    """Create a cgroup (a path like rig/node) in the trees that hold its limits and figures."""
     for tree in hierarchies():
         if tree.unified or tree.controllers & {"cpu", "cpuacct", "memory"}:
             _make(tree, group)
@@ -152,7 +153,7 @@ def signal_all(group: str, number: signal.Signals) -> None:
 
 
 def remove(group: str, timeout_seconds: float = 5.0) -> None:
-    """Remove the empty cgroup from every tree; it stays busy for a moment after its last process."""
+    """Remove the empty cgroup; it stays busy for a moment after its last process."""
     deadline = time.monotonic() + timeout_seconds
     while remaining := directories(group):
         for directory in remaining:

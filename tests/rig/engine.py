@@ -1,4 +1,4 @@
-"""Raw JSON over an engine's unix socket: what Docker itself says, with no client library in between."""
+"""Raw JSON over an engine's unix socket: what Docker itself says, without a client library."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Keeps each node's /proc figures fresh: `python -m rig.figures WORK_DIRECTORY`, once a second, as a process of its own.
+"""Keeps each node's /proc figures fresh, once a second: `python -m rig.figures WORK_DIRECTORY`.
 
-Theory: a node has `cpus` processors' worth of time, and its busy share of it is what its cgroup was given. So, in proc/stat,
-busy + idle = uptime * cpus and busy = the cgroup's CPU time. Nothing is remembered, so a restarted refresher goes on smoothly.
+A node has `cpus` processors' worth of time, and its busy share of it is what its cgroup was given.
+So, in proc/stat, busy + idle = uptime * cpus, and busy = the cgroup's CPU time. Nothing is
+remembered, so a restarted refresher goes on smoothly.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def stat_text(use: cgroups.Use, cpus: float, uptime_seconds: float) -> str:
     count = max(1, round(cpus))
     lines = [_processor_line("cpu", user, system, idle)]
     lines += [
-        _processor_line(f"cpu{index}", user // count, system // count, idle // count) for index in range(count)
+        _processor_line(f"cpu{index}", user // count, system // count, idle // count)
+        for index in range(count)
     ]
     lines.append(f"btime {int(time.time() - uptime_seconds)}")
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Finding and removing everything that a rig owns, by its name alone: its starting process may be long dead."""
+"""Finding and removing everything that a rig owns by its name alone: its owner may be long dead."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from rig.state import bridge_name, check_name, existing_names, read_state, rig_g
 
 KILL_TIMEOUT_SECONDS = 15.0
 SHIM_SOCKETS = Path("/run/containerd/s")
+# The engine keeps the load balancers of overlay networks here, whatever its --data-root.
+LOAD_BALANCERS = Path("/var/lib/docker/network/files")
 
 
 def mounts_below(work: Path) -> list[str]:
     """Return the mount points inside a directory, the deepest first."""
     points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    return sorted((point for point in points if point.startswith(f"{work}/")), key=len, reverse=True)
+    return sorted(
+        (point for point in points if point.startswith(f"{work}/")), key=len, reverse=True
+    )
 
 
 def remaining(name: str) -> list[str]:
@@ -37,13 +41,15 @@ def remaining(name: str) -> list[str]:
 
 
 def remove(name: str) -> None:
-    """Remove everything of a rig; raise when something resists. Removing what does not exist is fine."""
+    """Remove everything of a rig that exists; raise when something resists."""
     check_name(name)
     if not remaining(name):
         return
     _end_processes(name)
     work = work_directory(name)
-    _unlink_shim_sockets(work)
+    for directory in work.glob("*/containerd"):
+        unlink_shim_sockets(directory)
+    _remove_load_balancers(work)
     for point in mounts_below(work):
         with contextlib.suppress(RigError):
             run("umount", "--lazy", point)
@@ -58,11 +64,12 @@ def remove(name: str) -> None:
 def remove_orphans() -> list[str]:
     """Remove the rigs whose owner was killed, and return their names."""
     removed = []
-    for name in existing_names():
-        state = read_state(name)
-        if state is not None and state.owner_pid != 0 and not state.owner_lives():
-            remove(name)
-            removed.append(name)
+    with network.exclusive():  # Two at it would see each other's half-removed things.
+        for name in existing_names():
+            state = read_state(name)
+            if state is not None and state.owner_pid != 0 and not state.owner_lives():
+                remove(name)
+                removed.append(name)
     return removed
 
 
@@ -84,9 +91,18 @@ def _end_processes(name: str) -> None:
         time.sleep(0.05)
 
 
-def _unlink_shim_sockets(work: Path) -> None:
-    """A killed shim leaves its socket in a directory that all containerds share."""
-    for address in work.glob("*/containerd/state/io.containerd.runtime.v2.task/*/*/address"):
+def unlink_shim_sockets(directory: Path) -> None:
+    """Remove what one containerd's killed shims leave in a place that all containerds share."""
+    for address in directory.glob("state/io.containerd.runtime.v2.task/*/*/address"):
         socket = Path(address.read_text().removeprefix("unix://"))
         if socket.parent == SHIM_SOCKETS:
             socket.unlink(missing_ok=True)
+
+
+def _remove_load_balancers(work: Path) -> None:
+    """Remove the load balancers of the networks whose id stands in a network store of the rig."""
+    stores = [store.read_bytes() for store in work.glob("*/data/network/files/local-kv.db")]
+    for directory in LOAD_BALANCERS.glob("lb_*"):
+        network_id = directory.name.removeprefix("lb_").encode()
+        if any(network_id in store for store in stores):
+            shutil.rmtree(directory, ignore_errors=True)

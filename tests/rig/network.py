@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NAMESPACES = Path("/var/run/netns")
-# Outside of what Docker (172.16/12, 192.168/16) and Swarm's overlays (10.0/16 upwards) hand out by themselves.
+# Outside of what Docker (172.16/12, 192.168/16) and Swarm (10.0/16 upwards) hand out themselves.
 POOL = ipaddress.IPv4Network("10.213.0.0/16")
 FIRST_NODE_HOST = 11
 
@@ -90,7 +90,9 @@ def namespaces_of(bridge: str) -> list[str]:
 def links_of(bridge: str) -> list[str]:
     """Return the rig's interfaces on the host that exist: its cables and its bridge."""
     names = (path.name for path in Path("/sys/class/net").iterdir())
-    return sorted((name for name in names if name == bridge or name.startswith(f"{bridge}-")), reverse=True)
+    return sorted(
+        (name for name in names if name == bridge or name.startswith(f"{bridge}-")), reverse=True
+    )
 
 
 def remove(bridge: str) -> None:

@@ -12,15 +12,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 FIGURES_MODULE = "rig.figures"
-OWN_PROGRAMS = frozenset({
-    "dockerd",
-    "containerd",
-    "containerd-shim",
-    "containerd-shim-runc-v1",
-    "containerd-shim-runc-v2",
-    "docker-registry",
-    "registry",
-})
+OWN_PROGRAMS = frozenset(
+    {
+        "dockerd",
+        "containerd",
+        "containerd-shim",
+        "containerd-shim-runc-v1",
+        "containerd-shim-runc-v2",
+        "docker-registry",
+        "registry",
+    }
+)
 
 
 def arguments_of(process_id: int) -> list[str]:
@@ -33,7 +35,7 @@ def arguments_of(process_id: int) -> list[str]:
 
 
 def started_at(process_id: int) -> int | None:
-    """Return the start time in ticks since boot, which tells a process from a later one with its number."""
+    """Return the start time in ticks, which tells a process from a later one of its number."""
     try:
         text = Path(f"/proc/{process_id}/stat").read_text()
     except OSError:
@@ -41,6 +43,15 @@ def started_at(process_id: int) -> int | None:
     # The command's name may hold spaces and brackets: count fields after its closing bracket.
     state, *fields = text.rpartition(")")[2].split()
     return None if state in "ZX" else int(fields[18])
+
+
+def thread_states(process_id: int) -> list[str]:
+    """Return the state letter of each of a process's threads."""
+    states = []
+    for entry in Path(f"/proc/{process_id}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):
+            states.append(entry.read_text().rpartition(")")[2].split()[0])
+    return states
 
 
 def every_process_id() -> list[int]:
@@ -51,7 +62,7 @@ def every_process_id() -> list[int]:
 def belongs_to(arguments: list[str], work: Path) -> bool:
     """Say whether a command line is one that a rig with this work directory has started.
 
-    The program is checked too: a shell or an editor that merely mentions the directory is not ours to end.
+    The program is checked too: a shell or an editor that mentions the directory is not ours.
     """
     if not arguments:
         return False
@@ -66,7 +77,7 @@ def rig_processes(work: Path) -> list[int]:
 
 
 def port_forwarders(namespaces: Iterable[Path]) -> list[int]:
-    """Return the docker-proxy processes in these network namespaces: their command lines name no directory."""
+    """Return the docker-proxy processes in these namespaces: they name no directory."""
     inodes = set()
     for namespace in namespaces:
         with contextlib.suppress(OSError):

@@ -100,7 +100,7 @@ def rig_group(name: str) -> str:
 
 
 def bridge_name(name: str) -> str:
-    """Return the bridge's name; with '-' and a node's name, that of its namespace and of its cable's end."""
+    """Return the bridge's name; with '-' and a node's name, its namespace's and cable's."""
     return f"ah{name}"
 
 
@@ -114,4 +114,6 @@ def read_state(name: str) -> State | None:
 
 def existing_names() -> list[str]:
     """Return the names of all rigs that have a work directory."""
-    return sorted(path.name.removeprefix(PREFIX) for path in BASE.glob(f"{PREFIX}*") if path.is_dir())
+    return sorted(
+        path.name.removeprefix(PREFIX) for path in BASE.glob(f"{PREFIX}*") if path.is_dir()
+    )

@@ -1,0 +1,5 @@
+"""`python -m autoheal`."""
+
+from autoheal.cli import main
+
+main()

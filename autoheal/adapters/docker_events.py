@@ -1,0 +1,168 @@
+"""Docker's event stream of this node, in windows of a few seconds.
+
+Each request asks for the events from the last one we know until a moment shortly ahead, and the
+engine ends its answer then. So an engine that hangs shows within `grace_s`, nothing waits longer
+than a window to be stopped, and a cut needs no treatment of its own: the next request replays what
+was missed. Docker replays the last 256 events of any kind, so a long gap may lose some; whoever
+listens to `on_change` reads its lists again after every gap.
+
+Events that come twice (the replay includes the last one) are known by time, container and action.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from autoheal.adapters.containers import LABEL_SERVICE, LABEL_TASK
+from autoheal.errors import RemoteError
+from autoheal.model import Event
+
+if TYPE_CHECKING:
+    from autoheal.adapters.docker_api import ReadOnlyDocker
+    from autoheal.ports import Clock
+
+WINDOW_S = 2.0
+GRACE_S = 8.0
+REMEMBERED_MAX = 1024
+NANO = 10**9
+MILLI_IN_NANO = 10**6
+
+_KINDS = {"oom": "oom_killed", "die": "died", "health_status: unhealthy": "unhealthy"}
+_FILTERS = json.dumps(
+    {
+        "type": ["container", "service", "node"],
+        "event": ["oom", "die", "health_status", "start", "create", "update", "remove"],
+    }
+)
+
+_log = logging.getLogger(__name__)
+
+
+class DockerEvents:
+    """EventSource over GET /events of the engine on this very node: both read one clock.
+
+    `on_change` is called when containers, services or nodes may have changed, and after every gap;
+    from the thread that iterates. `wait` sleeps for some seconds.
+    """
+
+    def __init__(  # the parts it joins, and its two times
+        self,
+        docker: ReadOnlyDocker,
+        clock: Clock,
+        node: str,
+        *,
+        on_change: Callable[[], None] = lambda: None,
+        window_s: float = WINDOW_S,
+        grace_s: float = GRACE_S,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._docker = docker
+        self._clock = clock
+        self._node = node
+        self._on_change = on_change
+        self._window_s = window_s
+        self._grace_s = grace_s
+        self._wait = wait
+        self._since_ns = clock.wall_ms() * MILLI_IN_NANO
+        self._seen: OrderedDict[tuple[int, str, str], None] = OrderedDict()
+        self._gap = True
+
+    def events(self, stop: Callable[[], bool]) -> Iterator[Event | None]:
+        """Events as they happen, None after each window. Goes on where an earlier call broke off.
+
+        Raises RemoteUnreachable, RemoteRefused.
+        """
+        while not stop():
+            began = self._clock.monotonic()
+            try:
+                for raw in self._window():
+                    if event := self._accepted(raw):
+                        yield event
+                    if stop():
+                        return
+            except RemoteError:
+                self._gap = True
+                raise
+            self._close_gap()
+            yield None
+            early_s = began + self._window_s - self._clock.monotonic()
+            if early_s > 0:  # an engine whose clock is ahead ends at once: do not spin
+                self._wait(min(early_s, self._window_s))
+
+    def _window(self) -> Iterator[dict[str, Any]]:
+        now_ns = self._clock.wall_ms() * MILLI_IN_NANO
+        until_ns = now_ns + int(self._window_s * NANO)
+        self._since_ns = min(self._since_ns, now_ns)  # the node's clock may have been set back
+        lines = self._docker.lines(
+            "/events",
+            silence_s=self._window_s + self._grace_s,
+            since=_timestamp(self._since_ns),
+            until=_timestamp(until_ns),
+            filters=_FILTERS,
+        )
+        for line in lines:
+            raw = _decoded(line)
+            if raw is not None:
+                yield raw
+
+    def _close_gap(self) -> None:
+        if self._gap:
+            self._gap = False
+            self._on_change()
+
+    def _accepted(self, raw: Mapping[str, Any]) -> Event | None:
+        """The event if rules can count it and it is new; others are only a sign of change."""
+        actor = raw.get("Actor") or {}
+        action = raw.get("Action") or ""
+        at_ns = raw.get("timeNano") or (raw.get("time") or 0) * NANO
+        if not self._is_new((at_ns, actor.get("ID") or "", action)):
+            return None
+        self._since_ns = max(self._since_ns, at_ns)
+        self._on_change()
+        attributes = actor.get("Attributes") or {}
+        kind = _KINDS.get(action)
+        if raw.get("Type") != "container" or kind is None or not attributes.get(LABEL_TASK):
+            return None
+        return Event(
+            kind=kind,
+            service=attributes.get(LABEL_SERVICE, ""),
+            task=attributes[LABEL_TASK],
+            container=actor.get("ID") or "",
+            node=self._node,
+            exit_code=_exit_code(attributes) if kind == "died" else None,
+        )
+
+    def _is_new(self, key: tuple[int, str, str]) -> bool:
+        if key in self._seen:
+            return False
+        self._seen[key] = None
+        if len(self._seen) > REMEMBERED_MAX:
+            self._seen.popitem(last=False)
+        return True
+
+
+def _decoded(line: bytes) -> dict[str, Any] | None:
+    try:
+        raw = json.loads(line) if line else None
+    except ValueError:
+        raw = None
+    if not isinstance(raw, dict):
+        if line:
+            _log.warning("Docker sent an event that is none: %r", line[:80])
+        return None
+    return raw
+
+
+def _exit_code(attributes: Mapping[str, str]) -> int | None:
+    text = attributes.get("exitCode", "")
+    return int(text) if text.isdecimal() else None
+
+
+def _timestamp(nanoseconds: int) -> str:
+    """Docker's own form: seconds, a point, nine digits."""
+    return f"{nanoseconds // NANO}.{nanoseconds % NANO:09d}"

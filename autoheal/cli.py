@@ -1,0 +1,155 @@
+"""The command line. Nothing heavy is imported before a command runs: --help answers at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from autoheal import __version__
+from autoheal.errors import UserError
+
+if TYPE_CHECKING:
+    from autoheal.settings import Settings
+
+Command = Callable[..., None]
+
+USER_ERROR = 2
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's is told in lines, not as a traceback."""
+    try:
+        commands.main(prog_name="autoheal", standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except UserError as error:
+        for line in str(error).splitlines():
+            click.echo(f"autoheal: {line}", err=True)
+        sys.exit(USER_ERROR)
+    except BrokenPipeError:
+        # Whoever read our output has gone; stdout must not be flushed into nothing at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="autoheal")
+def commands() -> None:
+    """A deterministic control loop for Docker Swarm.
+
+    It watches containers, evaluates rules and scales or escalates; in dry run, unless told
+    otherwise, it only says what it would do. Settings come from AUTOHEAL_* variables, a file
+    (--config) and /run/secrets.
+    """
+
+
+def _settings_options(command: Command) -> Command:
+    """The options that every long-running command takes; each overrides the setting of its name."""
+    for option in (
+        click.option("--config", type=click.Path(path_type=Path), help="Settings file (YAML)."),
+        click.option("--store-url", help="The Redis or Valkey to use, redis://HOST:PORT."),
+        click.option("--listen", help="Where to serve /metrics, HOST:PORT, or off."),
+        click.option("--log-level", help="debug, info, warning or error."),
+    ):
+        command = option(command)
+    return command
+
+
+def _settings(config: Path | None, **overrides: str | None) -> Settings:
+    from autoheal.settings import load_settings  # noqa: PLC0415  # keeps --help fast
+
+    given = {name: value for name, value in overrides.items() if value is not None}
+    return load_settings(os.environ, overrides=given, file=config)
+
+
+_mode_option = click.option(
+    "--mode", help="dry-run (the default) or live: whether services are really changed."
+)
+_rules_option = click.option("--rules", help="Rule files or directories, separated by commas.")
+_docker_option = click.option(
+    "--docker-url", help="The Docker engine, unix:///var/run/docker.sock."
+)
+
+
+@commands.command()
+@_settings_options
+@_mode_option
+@_rules_option
+@_docker_option
+@click.option("--data-directory", help="Where the embedded store and the audit file live.")
+def run(config: Path | None, **overrides: str | None) -> None:
+    """Everything in one process, against the local engine, which must be a Swarm manager.
+
+    Without --store-url it keeps its memory in an embedded store.
+    """
+    settings = _settings(config, **overrides)
+    from autoheal import app  # noqa: PLC0415  # keeps --help fast
+
+    app.run_all(settings)
+
+
+@commands.command()
+@_settings_options
+@_docker_option
+def collector(config: Path | None, **overrides: str | None) -> None:
+    """Sample this node's containers and follow its events; one per node."""
+    settings = _settings(config, **overrides)
+    from autoheal import app  # noqa: PLC0415  # keeps --help fast
+
+    app.run_collector(settings)
+
+
+@commands.command()
+@_settings_options
+@_rules_option
+def engine(config: Path | None, **overrides: str | None) -> None:
+    """Evaluate the rules and decide; several may run, one leads."""
+    settings = _settings(config, **overrides)
+    from autoheal import app  # noqa: PLC0415  # keeps --help fast
+
+    app.run_engine(settings)
+
+
+@commands.command()
+@_settings_options
+@_mode_option
+@_docker_option
+def executor(config: Path | None, **overrides: str | None) -> None:
+    """Carry decisions out, or in dry run say what would be done; on a manager."""
+    settings = _settings(config, **overrides)
+    from autoheal import app  # noqa: PLC0415  # keeps --help fast
+
+    app.run_executor(settings)
+
+
+@commands.command()
+@click.option("--config", type=click.Path(path_type=Path), help="Settings file (YAML).")
+@click.option("--store-url", help="The Redis or Valkey to read.")
+@click.option("--data-directory", help="Where `run` keeps its embedded store.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def status(config: Path | None, *, as_json: bool, **overrides: str | None) -> None:
+    """Services, rule states, last decisions, who leads, and how far back the memory reaches."""
+    settings = _settings(config, **overrides)
+    from autoheal import app  # noqa: PLC0415  # keeps --help fast
+
+    click.echo(app.read_status(settings, as_json=as_json), nl=False)
+
+
+@commands.command()
+@click.argument("rules", nargs=-1, required=True, type=click.Path(path_type=Path))
+def check(rules: tuple[Path, ...]) -> None:
+    """Read rule files or directories and report every mistake with its place."""
+    from autoheal import rulefile  # noqa: PLC0415  # keeps --help fast
+
+    loaded = rulefile.load(rules)
+    count = len(loaded.rules.rules)
+    files = len(loaded.texts)
+    click.echo(f"{count} rule{'s' * (count != 1)} in {files} file{'s' * (files != 1)}: ok")

@@ -1,0 +1,163 @@
+"""What every node tells: the figures of its containers each tick, and Docker's events at once.
+
+One tick: the list of containers, their figures, the node's own, packed into one entry; with it,
+when the containers changed and every few minutes, the roster: whose they are and their limits.
+Events have a thread and an outbox of their own, so that nothing delays them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from autoheal.errors import RemoteError
+from autoheal.records import EVENTS, SAMPLES, SampleBatch, pack_event, pack_samples
+
+if TYPE_CHECKING:
+    from autoheal.model import Event, RosterRow
+    from autoheal.outbox import Outbox
+    from autoheal.ports import (
+        Clock,
+        Container,
+        ContainerSource,
+        EventSource,
+        NodeSource,
+        StatsSource,
+    )
+    from autoheal.telemetry import Telemetry
+
+LOOP = "collector"
+EVENTS_LOOP = "events"
+ROSTER_EVERY_S = 300.0
+RECONNECT_FIRST_S = 1.0
+RECONNECT_MAX_S = 30.0
+STOP_S = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sources:
+    """What this node can be asked for."""
+
+    containers: ContainerSource
+    stats: StatsSource
+    node: NodeSource
+    events: EventSource
+
+
+class Collector:
+    """The loop of one node. `tick()` belongs to one thread; `start()` runs the events' own.
+
+    `node` is Swarm's id of this node. `samples` and `events` are two outboxes: an event must not
+    wait behind samples.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        sources: Sources,
+        clock: Clock,
+        telemetry: Telemetry,
+        *,
+        samples: Outbox,
+        events: Outbox,
+    ) -> None:
+        self._node = node
+        self._sources = sources
+        self._clock = clock
+        self._telemetry = telemetry
+        self._samples = samples
+        self._events = events
+        self._roster: dict[str, RosterRow] = {}
+        self._earlier: dict[str, RosterRow] = {}
+        self._roster_due_at = clock.monotonic()
+        self._breaks_seen = 0
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def tick(self) -> None:
+        """Take one sample of everything and send it, with all that still waits."""
+        began = self._clock.monotonic()
+        try:
+            containers = self._sources.containers.containers()
+            taken = self._clock.monotonic()
+            batch = self._batch(containers)
+        except RemoteError as error:
+            _log.warning("no sample of this node: %s", error)
+            self._telemetry.failed(LOOP)
+            self._samples.flush()
+            return
+        self._samples.put(SAMPLES, pack_samples(batch), taken)
+        count = len(batch.samples.keys)
+        self._telemetry.samples.inc(count)
+        self._telemetry.samples_missing.inc(len(containers) - count)
+        if self._samples.flush():
+            self._telemetry.ticked(LOOP, self._clock.monotonic() - began)
+        else:
+            self._telemetry.failed(LOOP)
+
+    def start(self) -> None:
+        """Follow Docker's events from now on."""
+        self._thread = threading.Thread(target=self._follow, name="events", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the events' thread; one that waits for a hanging Docker is left behind."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(STOP_S)
+
+    def _batch(self, containers: Sequence[Container]) -> SampleBatch:
+        samples = self._sources.stats.sample(containers)
+        figures = self._sources.node.figures()
+        return SampleBatch(self._node, samples, figures, self._roster_if_due(containers))
+
+    def _roster_if_due(self, containers: Sequence[Container]) -> tuple[RosterRow, ...] | None:
+        """The roster when it changed, every few minutes, and when a reader may lack the last."""
+        now = self._clock.monotonic()
+        breaks = self._samples.breaks
+        unchanged = self._roster.keys() == {container.id for container in containers}
+        if unchanged and now < self._roster_due_at and breaks == self._breaks_seen:
+            return None
+        rows = self._sources.stats.roster(containers)
+        self._earlier, self._roster = self._roster, {row.container: row for row in rows}
+        self._roster_due_at = now + ROSTER_EVERY_S
+        self._breaks_seen = breaks
+        return rows
+
+    # the events' thread
+
+    def _follow(self) -> None:
+        """Until stopped: follow the stream; when it breaks, wait a little longer each time."""
+        pause_s = RECONNECT_FIRST_S
+        while not self._stopping.is_set():
+            try:
+                for event in self._sources.events.events(self._stopping.is_set):
+                    self._tell(event)
+                    pause_s = RECONNECT_FIRST_S
+            except RemoteError as error:
+                _log.warning("Docker's events are not heard for %g s: %s", pause_s, error)
+                self._telemetry.failed(EVENTS_LOOP)
+            self._stopping.wait(pause_s)
+            pause_s = min(2 * pause_s, RECONNECT_MAX_S)
+
+    def _tell(self, event: Event | None) -> None:
+        """Write an event at once; None, a sign of life, is the time to send what waits."""
+        began = self._clock.monotonic()
+        if event is not None:
+            limited = dataclasses.replace(event, memory_limit=self._memory_limit(event.container))
+            self._events.put(EVENTS, pack_event(limited), began)
+            self._telemetry.events.labels(event.kind).inc()
+        if self._events.flush():
+            self._telemetry.ticked(EVENTS_LOOP, self._clock.monotonic() - began)
+        else:
+            self._telemetry.failed(EVENTS_LOOP)
+
+    def _memory_limit(self, container: str) -> int | None:
+        """The limit in force, also of a container that has just left the roster."""
+        row = self._roster.get(container) or self._earlier.get(container)
+        return row.memory_limit if row else None

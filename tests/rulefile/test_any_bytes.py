@@ -1,0 +1,62 @@
+"""Whatever the bytes: rules, or RuleFileError whose every mistake has a place and one line."""
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoheal.rulefile import Mistake, RuleFileError, parse
+
+ROOT = Path(__file__).parents[2]
+SEEDS = [
+    (ROOT / "rules" / "scaling.yaml").read_bytes(),
+    *(file.read_bytes() for file in sorted((Path(__file__).parent / "bad").glob("*.yaml"))),
+]
+PIECES = [
+    *(b"rules:", b"- ", b"name: ", b"when: ", b"then: ", b"metric: ", b"event: ", b"action: "),
+    *(b"scale_up", b"cpu_percent", b"over: 2m", b"above: ", b"80", b"-0", b"1e999", b"9" * 5000),
+    *(b"{", b"}", b"[", b"]", b"? ", b": ", b", ", b"\n", b"\n  ", b"\t", b"#", b"<<: ", b"~"),
+    *(b"&a ", b"*a", b"!t ", b"!!int ", b"%YAML 1.1\n", b"---\n", b"...\n", b"'", b'"', b"|\n"),
+    *(b"\\U99999999", b'"\\ud800"', b"\xff", b"\x00", b"\x85", b"\xe2\x80\xa8", b"\xef\xbb\xbf"),
+]
+
+
+LINE_ENDS = (b"\n", b"\r", b"\x85", b"\xe2\x80\xa8", b"\xe2\x80\xa9")
+
+
+def mistakes_in(text: bytes) -> tuple[Mistake, ...]:
+    try:
+        parse({"x.yaml": text})
+    except RuleFileError as error:
+        return error.mistakes
+    return ()
+
+
+def check(text: bytes) -> None:
+    lines = 1 + sum(text.count(end) for end in LINE_ENDS)
+    mistakes = mistakes_in(text)
+    assert list(mistakes) == sorted(set(mistakes))
+    for mistake in mistakes:
+        assert str(mistake).isprintable()
+        assert 1 <= mistake.line <= lines
+        assert 1 <= mistake.column <= len(text) + 1
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes(text: bytes) -> None:
+    check(text)
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=40))
+def test_any_order_of_the_pieces_of_yaml(pieces: list[bytes]) -> None:
+    check(b"".join(pieces))
+
+
+@given(st.sampled_from(SEEDS), st.data())
+def test_any_change_of_a_file(seed: bytes, data: st.DataObject) -> None:
+    text = bytearray(seed)
+    for _ in range(data.draw(st.integers(1, 3))):
+        start = data.draw(st.integers(0, len(text)))
+        end = data.draw(st.integers(start, min(len(text), start + 12)))
+        text[start:end] = data.draw(st.sampled_from(PIECES) | st.binary(max_size=4))
+    check(bytes(text))
