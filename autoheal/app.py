@@ -47,6 +47,7 @@ from autoheal.telemetry import Telemetry
 STALE_INVENTORIES = 4
 DEFAULT_RULES = (Path("rules"),)
 STORE_ADDRESS = "store.url"
+AUDIT_FILE = "audit.jsonl"
 INVENTORY_LOOK_S = 1.0
 ENGINE_REST_S = 0.25
 NOTIFIER_PERIOD_S = 1.0
@@ -464,7 +465,9 @@ def _destinations(process: _Process) -> list[Destination]:
     return destinations
 
 
-def _add_executor(process: _Process, store: context_store.Store, key: bytes) -> Executor:
+def _add_executor(
+    process: _Process, store: context_store.Store, key: bytes, audit_file: Path | None
+) -> None:
     """The only part that may write to Docker, if the mode is live."""
     settings = process.settings
     pace = Pace(lease_ttl_s=process.lease_ttl_s, docker_timeout_s=settings.docker_timeout_ms / 1000)
@@ -477,7 +480,7 @@ def _add_executor(process: _Process, store: context_store.Store, key: bytes) -> 
     executor = Executor(
         store=memory,
         actuator=process.actuator(),
-        audit=AuditLog(settings.audit_file, process.clock),
+        audit=AuditLog(audit_file, process.clock),
         clock=process.clock,
         telemetry=process.telemetry,
         key=key,
@@ -492,7 +495,6 @@ def _add_executor(process: _Process, store: context_store.Store, key: bytes) -> 
             EXECUTOR_PERIOD_S,
         )
     )
-    return executor
 
 
 # what the commands do
@@ -509,7 +511,8 @@ def run_all(settings: Settings) -> None:
         key = _own_key(settings)
         collector = _add_collector(process, store, role.node)
         engine = _add_engine(process, store, book, key)
-        _add_executor(process, store, key)
+        audit_file = settings.audit_file or data_directory(settings) / AUDIT_FILE
+        _add_executor(process, store, key, audit_file)
         ready = [lambda: [] if engine.is_ready else ["engine: no inventory yet"]]
         _serve(process, ready, start=collector.start, stop=[collector.stop, engine.stop])
 
@@ -540,7 +543,7 @@ def run_executor(settings: Settings) -> None:
     key = signing_key(settings)
     _require_manager(process, _role(process))
     store = connect(settings, process.clock)
-    _add_executor(process, store, key)
+    _add_executor(process, store, key, settings.audit_file)
     _serve(process, [])
 
 
@@ -612,12 +615,14 @@ def _serve(
     stop: Sequence[Callable[[], None]] = (),
 ) -> None:
     """Run until a signal; then end the loops, in order, and say so."""
-    exposition = Exposition(
-        process.settings.listen,
-        process.telemetry,
-        lambda: [reason for reasons in ready for reason in reasons()],
-    )
-    exposition.start()
+    exposition = None
+    if process.settings.listen:
+        exposition = Exposition(
+            process.settings.listen,
+            process.telemetry,
+            lambda: [reason for reasons in ready for reason in reasons()],
+        )
+        exposition.start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: process.runner.stop())
     log.info("autoheal %s, mode %s", __version__, process.settings.mode)
@@ -630,5 +635,6 @@ def _serve(
                 each()
             except ConnectionError as error:
                 log.warning("the store is away at the end: %s", error)
-        exposition.stop()
+        if exposition is not None:
+            exposition.stop()
     log.info("stopped")

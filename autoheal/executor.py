@@ -95,7 +95,7 @@ log = logging.getLogger("executor")
 class Audit(Protocol):
     """A trail that outlives the store."""
 
-    def record(self, kind: str, body: Mapping[str, object]) -> None:
+    def record(self, what: str, body: Mapping[str, object]) -> None:
         """Make one line durable. Raises OSError."""
         ...
 

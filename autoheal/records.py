@@ -181,6 +181,8 @@ def unpack_inventory(fields: Fields) -> Inventory:
     """The inventory that `pack_inventory` wrote."""
     body = _body(fields)
     try:
+        if not isinstance(body["gone"], list):
+            raise BadRecordError("inventory: what is gone is not a list")
         inventory = Inventory(
             keyframe=body["keyframe"],
             index=body["index"],

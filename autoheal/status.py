@@ -59,7 +59,7 @@ class ServiceLine:
 
 @dataclass(frozen=True, slots=True)
 class DecisionLine:
-    """One decision and what became of it."""
+    """One decision with its reason, and what became of it and why."""
 
     at: str
     service: str
@@ -67,6 +67,7 @@ class DecisionLine:
     rule: str
     outcome: str
     reason: str
+    because: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,8 @@ def _decision(decision: Decision, outcome: Outcome | None) -> DecisionLine:
         what=f"{decision.action}{steps}",
         rule=decision.rule,
         outcome="open" if outcome is None else outcome.kind,
-        reason=decision.reason if outcome is None or not outcome.reason else outcome.reason,
+        reason=decision.reason,
+        because="" if outcome is None else outcome.reason,
     )
 
 
@@ -209,7 +211,7 @@ def render(status: Status) -> str:
         "",
         *_table(("SERVICE", "RULE", "STATE", "HELD BY", "READS"), _rule_rows(status)),
         "",
-        *_table(("DECIDED", "SERVICE", "ACTION", "RULE", "OUTCOME", "REASON"), _past_rows(status)),
+        *_table(("DECIDED", "SERVICE", "ACTION", "RULE", "BECAUSE"), _past_rows(status)),
         "",
         *_table(("MEMORY", "REACHES"), [(s, words) for s, words in status.memory.items()]),
     ]
@@ -229,7 +231,13 @@ def _rule_rows(status: Status) -> list[tuple[str, ...]]:
 
 
 def _past_rows(status: Status) -> list[tuple[str, ...]]:
-    return [(d.at, d.service, d.what, d.rule, d.outcome, d.reason) for d in status.decisions]
+    """Two lines per decision: why it was made, and what became of it."""
+    rows: list[tuple[str, ...]] = []
+    for each in status.decisions:
+        rows.append((each.at, each.service, each.what, each.rule, each.reason))
+        outcome = f"{each.outcome}: {each.because}" if each.because else each.outcome
+        rows.append(("", "", "", "", f"-> {outcome}"))
+    return rows
 
 
 def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,6 +38,8 @@ from .errors import StoreRefused, StoreUnavailable
 SOCKET_PATH_BYTES_MAX = 100
 START_S_MAX = 60.0
 STOP_S_MAX = 10.0
+# When we are started again right after a crash, the server before may still be writing its file.
+LOCK_S_MAX = 2.0
 POLL_S = 0.01
 TEMPORARY_PREFIX = "context-store-"
 _UNNAMED_PREFIX = "new-context-store-"
@@ -135,7 +138,7 @@ class EmbeddedServer:
         home = self._directory.resolve()
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         home.chmod(0o700)
-        with _locked(home) as lock:
+        with _locked(home, patience_s=LOCK_S_MAX) as lock:
             if lock is None:
                 raise StoreRefused(
                     f"another server is running in {home}; "
@@ -204,18 +207,29 @@ def _temporary_root() -> str:
 
 
 @contextmanager
-def _locked(directory: Path) -> Iterator[int | None]:
-    """Give the locked lock file's descriptor, or None if another process has the lock."""
+def _locked(directory: Path, *, patience_s: float = 0.0) -> Iterator[int | None]:
+    """Give the locked lock file's descriptor, or None if another process keeps the lock."""
     descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-            return
-        yield descriptor
+        yield descriptor if _is_taken(descriptor, patience_s) else None
     finally:
         os.close(descriptor)
+
+
+def _is_taken(descriptor: int, patience_s: float) -> bool:
+    for _ in range(round(patience_s / POLL_S)):
+        if _is_taken_now(descriptor):
+            return True
+        time.sleep(POLL_S)
+    return _is_taken_now(descriptor)
+
+
+def _is_taken_now(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _sweep() -> None:

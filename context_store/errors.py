@@ -86,7 +86,7 @@ def _not_reached(error: client.RedisError, where: str) -> StoreUnavailable | Sto
     if isinstance(cause, ssl.SSLCertVerificationError):
         return StoreRefused(
             f"{where} shows a certificate that is not trusted; "
-            f"add ssl_ca_certs to the URL: {cause.verify_message}"
+            f"add ssl_ca_certs to the URL: {one_line(cause)}"
         )
     if isinstance(cause, PermissionError):
         return StoreRefused(f"{where} may not be opened by this user; change the socket's mode")

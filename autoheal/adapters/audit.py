@@ -24,12 +24,12 @@ class AuditLog:
         self._path = path
         self._clock = clock
 
-    def record(self, kind: str, body: Mapping[str, object]) -> None:
-        """Write one line and wait until it is durable.
+    def record(self, what: str, body: Mapping[str, object]) -> None:
+        """Write one line, `what` and the fields of `body`, and wait until it is durable.
 
         Raises OSError (a full disk, a missing directory): then perhaps part of it is there.
         """
-        row = {"at": rfc3339(self._clock.wall_ms()), "kind": kind, **body}
+        row = {"at": rfc3339(self._clock.wall_ms()), "record": what, **body}
         line = json.dumps(row, sort_keys=True, ensure_ascii=True)
         if self._path is None:
             log.info("%s", line)

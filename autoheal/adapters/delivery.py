@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 import requests
 
@@ -26,9 +26,7 @@ class Endpoint:
     """
 
     def __init__(self, url: str, *, token: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise UserError("the URL of a notifier must start with http:// or https:// and a host")
+        parts = _parts(url)
         host = parts.netloc.rpartition("@")[2]
         self.name = f"{parts.scheme}://{host}"
         self._url = urlunsplit(parts._replace(netloc=host))
@@ -54,6 +52,19 @@ class Endpoint:
         except requests.RequestException as error:
             # The client's own text holds the URL's path and query, which may be secret.
             raise RemoteUnreachable(f"{self.name}: {type(error).__name__}") from None
+
+
+def _parts(url: str) -> SplitResult:
+    """The parser's own words would repeat the URL, and with it a password."""
+    mistake = UserError("the URL of a notifier must start with http:// or https:// and a host")
+    try:
+        parts = urlsplit(url)
+        is_sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise mistake from None
+    if not is_sound:
+        raise mistake
+    return parts
 
 
 class _Bearer(requests.auth.AuthBase):

@@ -11,6 +11,7 @@ update that are newer than the version in the path, so an older one would lose p
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -20,14 +21,16 @@ import docker
 import docker.errors
 import requests
 import requests.adapters
+import urllib3.connection
 import urllib3.exceptions
 from docker.constants import DEFAULT_DOCKER_API_VERSION
 from docker.transport import UnixHTTPAdapter
+from docker.transport.unixconn import UnixHTTPConnectionPool
 
 from autoheal.errors import AutohealError, RemoteRefused, RemoteUnreachable, UserError
 
 if TYPE_CHECKING:
-    from docker.transport.unixconn import UnixHTTPConnectionPool
+    from urllib3._base_connection import BaseHTTPConnection  # a name for the type checker only
 
     from autoheal.ports import JsonObject, SwarmReader
 
@@ -45,6 +48,7 @@ _READABLE = re.compile(
 )
 _UPDATE = re.compile(rf"/v[0-9]+\.[0-9]+/services/{_ID}/update\?version=[0-9]+")
 _API_VERSION = re.compile(r"[0-9]+\.[0-9]+")
+_UNIX_BASE = "http+docker://localhost"
 _SCHEMES = ("unix://", "tcp://", "http://", "https://")
 
 _READS = {"GET": _READABLE, "HEAD": _READABLE}
@@ -94,15 +98,41 @@ class _Guard(requests.adapters.BaseAdapter):
         self._inner.close()
 
 
+class _UnixConnection(urllib3.connection.HTTPConnection):
+    """Unlike the SDK's, leaves no socket open when nobody listens: urllib3 closes `sock`."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost")
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class _UnixPool(UnixHTTPConnectionPool):
+    def _new_conn(self) -> BaseHTTPConnection:
+        return _UnixConnection(self.socket_path)
+
+
 class _UnixAdapter(UnixHTTPAdapter):
     """The SDK's, with one pool of connections instead of one per full URL."""
+
+    def __init__(self, socket_path: str) -> None:
+        super().__init__(socket_path)
+        self._pool = _UnixPool(_UNIX_BASE, self.socket_path, maxsize=CONNECTIONS_MAX)
 
     def get_connection(
         self,
         url: bytes | str,  # noqa: ARG002  # the socket is the same for all
-        proxies: Mapping[str, str] | None = None,
+        proxies: Mapping[str, str] | None = None,  # noqa: ARG002  # nothing is between
     ) -> UnixHTTPConnectionPool:
-        return super().get_connection("http+docker://localhost", proxies)
+        return self._pool
+
+    def close(self) -> None:
+        self._pool.close()
+        super().close()
 
 
 class ReadOnlyDocker:
@@ -241,7 +271,7 @@ def _session(url: str, allowed: Mapping[str, re.Pattern[str]]) -> tuple[requests
     inner: requests.adapters.HTTPAdapter
     if url.startswith("unix://"):
         socket_path = url.removeprefix("unix://")
-        inner = _UnixAdapter(socket_path, max_pool_size=CONNECTIONS_MAX)
+        inner = _UnixAdapter(socket_path)
     else:
         inner = requests.adapters.HTTPAdapter(pool_maxsize=CONNECTIONS_MAX)
     session.adapters.clear()

@@ -141,9 +141,9 @@ def _conclude(tick: _Tick) -> None:
         services[seen.id] = flights.moved_on(
             services[seen.id], seen, running, tick.now_ms, tick.limits
         )
-    in_flight = {f.decision for state in services.values() for _, f in flights.flights(state)}
-    if tick.breaker.probe not in in_flight:
-        tick.breaker = tick.breaker.abandoned(tick.breaker.probe)
+    probe = tick.breaker.probe
+    if probe and all(f.decision != probe for s in services.values() for _, f in flights.flights(s)):
+        tick.breaker = tick.breaker.abandoned(probe)
 
 
 # one service

@@ -20,7 +20,10 @@ ENDED_STATES = frozenset({"complete", "shutdown", "failed", "rejected", "orphane
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One task and the time it ran: [`running_from_ms`, `ended_ms`), each None if not (yet)."""
+    """One task and the time it ran: [`running_from_ms`, `ended_ms`), each None if not (yet).
+
+    A task that is to stop counts as ended from when that is seen.
+    """
 
     task: Task
     running_from_ms: int | None
@@ -58,7 +61,7 @@ class SwarmView:
             if (known is None and not closed) or (known and node.index > known.index):
                 self.nodes[node.id] = node
         for task in inventory.tasks:
-            self._fold_task(task, offset_ms)
+            self._fold_task(task, offset_ms, at_ms)
         if newest:
             self._remove(self._gone(inventory), at_ms)
             self.index = inventory.index
@@ -86,17 +89,21 @@ class SwarmView:
             updated_at_ms=service.updated_at_ms + offset_ms,
         )
 
-    def _fold_task(self, task: Task, offset_ms: int) -> None:
+    def _fold_task(self, task: Task, offset_ms: int, at_ms: int) -> None:
         known = self.spans.get(task.id)
         if known is not None and task.index <= known.task.index:
             return
         since_ms = task.state_since_ms + offset_ms
         running_from_ms = known.running_from_ms if known else None
         ended_ms = known.ended_ms if known else None
-        if task.state == RUNNING and running_from_ms is None:
+        # On a node that is lost a task stays "running" for a day; that it is to stop is known.
+        leaving = task.desired_state in ENDED_STATES
+        if task.state == RUNNING and not leaving and running_from_ms is None:
             running_from_ms = since_ms
-        if task.state in ENDED_STATES and ended_ms is None:
+        if ended_ms is None and task.state in ENDED_STATES:
             ended_ms = since_ms
+        elif ended_ms is None and leaving:
+            ended_ms = at_ms
         self.spans[task.id] = Span(task, running_from_ms, ended_ms)
 
     def _gone(self, inventory: Inventory) -> Iterable[str]:

@@ -213,17 +213,39 @@ def _action(spot: Spot | None) -> Action:
     kind = _action_kind(spot) if spot else None
     if spot is None or kind is None:
         return _NO_ACTION
-    action = ACTIONS[kind]
-    # dataclasses.fields wants a dataclass by type; that each action is one, Action cannot say.
-    parameters = dataclasses.fields(cast("Any", action))
-    required = [field.name for field in parameters if field.default is dataclasses.MISSING]
+    fields = open_map(spot, _shape(ACTIONS[kind]))
+    return _build(ACTIONS[kind], fields) if fields else _NO_ACTION
+
+
+def _shape(action: type[Action]) -> Shape:
+    """The keys that an action's parameters make; those without a default are required."""
+    parameters = _parameters(action)
     keys = ("action", *(field.name for field in parameters))
-    fields = open_map(spot, Shape(keys, ("action", *required), action.example))
-    if fields is None:
-        return _NO_ACTION
+    return Shape(keys, ("action", *_required(action)), action.example)
+
+
+def _required(action: type[Action]) -> list[str]:
+    missing = dataclasses.MISSING
+    return [
+        field.name
+        for field in _parameters(action)
+        if field.default is missing and field.default_factory is missing
+    ]
+
+
+def _parameters(action: type[Action]) -> tuple[dataclasses.Field[Any], ...]:
+    # That each action is a dataclass, its base class cannot say.
+    return dataclasses.fields(cast("Any", action))
+
+
+def _build(action: type[Action], fields: Fields) -> Action:
     types = get_type_hints(action)
-    given = [name for name in keys[1:] if name in required or fields.spot(name)]
-    values = {name: _parameter(fields, name, types[name]) for name in given}
+    required = _required(action)
+    values = {
+        field.name: _value(fields, field.name, types[field.name])
+        for field in _parameters(action)
+        if field.name in required or fields.spot(field.name)
+    }
     return cast("Callable[..., Action]", action)(**values)
 
 
@@ -252,7 +274,7 @@ def _named_action(spot: Spot) -> ActionKind | None:
 _NO_ACTION = Escalate()
 
 
-def _parameter(fields: Fields, name: str, kind: Any) -> object:  # noqa: ANN401  # any annotation
+def _value(fields: Fields, name: str, kind: Any) -> object:  # noqa: ANN401  # any annotation
     """The value of one parameter of an action, read as its field is annotated."""
     if kind is int:
         return fields.whole(name, least=1, most=COUNT_MAX)

@@ -38,6 +38,7 @@ KEY = b"k" * 32
 START_MS = 1_700_000_000_000
 VERSION = 100
 SERVICE = "websvc"
+STRANGER = "writes nonsense"
 
 
 class Crash(BaseException):
@@ -51,6 +52,7 @@ class Steps:
         self.passed: list[str] = []
         self._at: int | None = None
         self._what: Callable[[], None] = _die
+        self._named: dict[str, Callable[[], None]] = {}
 
     def at(self, number: int, what: Callable[[], None] | None = None) -> None:
         """Have something happen at the `number`-th point from here: by default, the end."""
@@ -58,10 +60,16 @@ class Steps:
         self._at, self._what = number, what or _die
 
     def never(self) -> None:
+        """Whoever has passed all points lives on."""
         self._at = None
+
+    def once(self, name: str, what: Callable[[], object]) -> None:
+        """Have something happen the next time that a point of this name is passed."""
+        self._named[name] = lambda: _ignore(what())
 
     def point(self, name: str) -> None:
         self.passed.append(name)
+        self._named.pop(name, _nothing)()
         if self._at == len(self.passed) - 1:
             self._at = None
             self._what()
@@ -69,6 +77,14 @@ class Steps:
 
 def _die() -> None:
     raise Crash
+
+
+def _nothing() -> None:
+    pass
+
+
+def _ignore(_: object) -> None:
+    pass
 
 
 class FakeClock:
@@ -136,6 +152,8 @@ class StoreData:
         heard: dict[str, int] = {}
         found = []
         for entry in self.entries:
+            if entry.boot == STRANGER:
+                continue
             if entry.stream == stream and entry.sequence > heard.get(entry.boot, 0):
                 heard[entry.boot] = entry.sequence
                 found.append(entry)
@@ -427,18 +445,18 @@ class FakeAudit:
         self._data = data
         self._steps = steps
 
-    def record(self, kind: str, body: Mapping[str, object]) -> None:
-        self._steps.point(f"before audit {kind}")
+    def record(self, what: str, body: Mapping[str, object]) -> None:
+        self._steps.point(f"before audit {what}")
         if self._data.full:
             raise OSError(28, "No space left on device")
-        self._data.lines.append((kind, body))
-        self._steps.point(f"after audit {kind}")
+        self._data.lines.append((what, body))
+        self._steps.point(f"after audit {what}")
 
 
 # what the tests speak of
 
 
-def rich_spec(replicas_now: int = 2, **labels: str) -> dict[str, Any]:
+def rich_spec(replicas_now: int = 2, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
     """A spec with something of everything, as GET /services/{id} sends it."""
     return {
         "Name": "web",
@@ -446,7 +464,7 @@ def rich_spec(replicas_now: int = 2, **labels: str) -> dict[str, Any]:
             "com.docker.stack.namespace": "shop",
             LABEL_ENABLE: "true",
             LABEL_ALLOW: "scale_up,scale_down",
-            **labels,
+            **(labels or {}),
         },
         "TaskTemplate": {
             "ContainerSpec": {

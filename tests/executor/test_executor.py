@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from executor.fakes import (
     SERVICE,
+    STRANGER,
     VERSION,
     Fault,
     Loss,
@@ -44,7 +46,7 @@ DAY_S = 24 * 3600
 
 def test_an_armed_decision_is_applied_with_one_leaf_and_one_label(world: World) -> None:
     decision = world.decide(a_decision())
-    expected = rich_spec(3, **{LABEL_DECISION: decision.id})
+    expected = rich_spec(3, {LABEL_DECISION: decision.id})
     world.run(world.executor())
     assert world.spec == expected
     assert world.the_outcome_of(decision) == Outcome(
@@ -74,7 +76,6 @@ def test_a_spec_whose_labels_are_null_is_never_armed(world: World) -> None:
 
 def test_the_intent_is_durable_in_both_places_before_docker_is_written_to(world: World) -> None:
     world.decide(a_decision())
-    world.steps.at(10**9)
     world.run(world.executor())
     passed = world.steps.passed
     post = passed.index("before POST")
@@ -135,14 +136,7 @@ def test_a_spec_that_reads_back_different_is_applied_and_the_difference_is_an_er
     named: str,
 ) -> None:
     decision = world.decide(a_decision())
-    original = world.swarm.update
-
-    def altered(service: str, version: int, spec: Any) -> None:  # noqa: ANN401  # JSON
-        spec = copy.deepcopy(spec)
-        change(spec)
-        original(service, version, spec)
-
-    world.swarm.update = altered  # type: ignore[method-assign]
+    world.steps.once("after POST", lambda: change(world.spec))
     world.run(world.executor())
     outcome = world.the_outcome_of(decision)
     assert outcome.kind is OutcomeKind.APPLIED
@@ -152,23 +146,14 @@ def test_a_spec_that_reads_back_different_is_applied_and_the_difference_is_an_er
 
 def test_a_previous_spec_that_is_not_the_one_we_read_is_named(world: World) -> None:
     decision = world.decide(a_decision())
-    executor = world.executor()
-    executor.tick()
-    world.steps.at(10**9)
 
-    before = world.swarm.update
-
-    def forgetful(service: str, version: int, spec: Any) -> None:  # noqa: ANN401  # JSON
-        before(service, version, spec)
+    def rewrite_history() -> None:
         world.swarm.services[SERVICE]["PreviousSpec"]["TaskTemplate"]["ForceUpdate"] = 3
 
-    world.swarm.update = forgetful  # type: ignore[method-assign]
-    world.swarm.create(SERVICE, rich_spec())
-    world.store.entries.clear()
-    world.decide(decision)
-    world.run(world.executor(), 20)
+    world.steps.once("after POST", rewrite_history)
+    world.run(world.executor())
     reason = world.the_outcome_of(decision).reason
-    assert "PreviousSpec.TaskTemplate.ForceUpdate" in reason
+    assert reason == "accepted, but the service differs in PreviousSpec.TaskTemplate.ForceUpdate"
 
 
 # going no further than WOULD_APPLY
@@ -194,7 +179,7 @@ def test_a_previous_spec_that_is_not_the_one_we_read_is_named(world: World) -> N
 def test_what_is_not_armed_is_only_told(
     world: World, decision: Decision, labels: dict[str, str], reason: str
 ) -> None:
-    world.swarm.create(SERVICE, rich_spec(**labels))
+    world.swarm.create(SERVICE, rich_spec(labels=labels))
     world.decide(decision)
     world.run(world.executor())
     outcome = world.the_outcome_of(decision)
@@ -206,7 +191,7 @@ def test_what_is_not_armed_is_only_told(
 
 
 def test_blanks_in_the_list_of_allowed_actions_do_not_matter(world: World) -> None:
-    world.swarm.create(SERVICE, rich_spec(**{LABEL_ALLOW: " scale_down , scale_up "}))
+    world.swarm.create(SERVICE, rich_spec(labels={LABEL_ALLOW: " scale_down , scale_up "}))
     decision = world.decide(a_decision())
     world.run(world.executor())
     assert world.the_outcome_of(decision).kind is OutcomeKind.APPLIED
@@ -313,20 +298,11 @@ def test_nothing_is_begun_when_the_lease_is_about_to_end(world: World) -> None:
     executor = world.executor()
     executor.tick()
     world.clock.advance(0.001)
-    lease = executor._tenure.require
-    world.steps.at(_first(world, "after cut"), lambda: world.clock.advance(6))
+    world.steps.once("after cut", lambda: world.clock.advance(6))
     executor.tick()
-    assert lease is not None
     assert world.store.intents() == []
     executor.tick()
     assert world.the_outcome_of(decision).kind is OutcomeKind.APPLIED
-
-
-def _first(world: World, name: str) -> int:
-    """The number of the point in a tick of an executor in office that finds nothing new."""
-    names = ["before renew", "after renew", "before cut", "after cut"]
-    assert world.steps is not None
-    return names.index(name)
 
 
 def test_a_lease_that_ends_during_the_intent_leaves_the_write_to_the_next_tick(
@@ -334,7 +310,7 @@ def test_a_lease_that_ends_during_the_intent_leaves_the_write_to_the_next_tick(
 ) -> None:
     decision = world.decide(a_decision())
     executor = world.executor()
-    _slow_down(world, "after append intents", 6)
+    world.steps.once("after append intents", lambda: world.clock.advance(6))
     world.clock.advance(0.001)
     executor.tick()
     world.clock.advance(0.001)
@@ -343,18 +319,6 @@ def test_a_lease_that_ends_during_the_intent_leaves_the_write_to_the_next_tick(
     assert world.swarm.posts == []
     executor.tick()
     assert world.the_outcome_of(decision).kind is OutcomeKind.APPLIED
-
-
-def _slow_down(world: World, name: str, seconds: float) -> None:
-    """Let time pass at a point by its name."""
-    original = world.steps.point
-
-    def point(passed: str) -> None:
-        original(passed)
-        if passed == name:
-            world.clock.advance(seconds)
-
-    world.steps.point = point  # type: ignore[method-assign]
 
 
 def test_an_outcome_learnt_after_the_lease_ended_is_not_reported_by_the_old_holder(
@@ -368,22 +332,10 @@ def test_an_outcome_learnt_after_the_lease_ended_is_not_reported_by_the_old_hold
         world.run(new, 5)
 
     world.clock.advance(0.001)
-    _once_at(world, "after POST", taken_over)
+    world.steps.once("after POST", taken_over)
     world.run(old, 60)
     assert world.the_outcome_of(decision).reason.startswith("settled: the service carries")
     assert len(world.store.intents()) == 1
-
-
-def _once_at(world: World, name: str, what: Callable[[], None]) -> None:
-    original = world.steps.point
-
-    def point(passed: str) -> None:
-        original(passed)
-        if passed == name:
-            world.steps.point = original  # type: ignore[method-assign]
-            what()
-
-    world.steps.point = point  # type: ignore[method-assign]
 
 
 def test_a_lease_too_short_for_docker_is_a_mistake() -> None:
@@ -409,7 +361,7 @@ def test_escalations_are_none_of_its_business(world: World) -> None:
 def test_bytes_that_nobody_of_ours_wrote_are_left_out(
     world: World, caplog: pytest.LogCaptureFixture, stream: str, fields: dict[str, bytes]
 ) -> None:
-    world.write(stream, fields)
+    world.write(stream, fields, STRANGER)
     decision = world.decide(a_decision())
     world.run(world.executor())
     assert world.the_outcome_of(decision).kind is OutcomeKind.APPLIED
@@ -469,8 +421,7 @@ def test_a_service_that_moves_between_reading_and_writing_makes_the_write_stale(
 ) -> None:
     decision = world.decide(a_decision())
     world.clock.advance(0.001)
-    _once_at(
-        world,
+    world.steps.once(
         "after append intents",
         lambda: world.swarm.edit(SERVICE, lambda spec: spec["Labels"].update(x="y")),
     )
@@ -514,7 +465,7 @@ def test_an_accepted_write_that_cannot_be_read_back_is_unconfirmed(world: World)
     decision = world.decide(a_decision())
     executor = world.executor()
     world.clock.advance(0.001)
-    _once_at(world, "after POST", lambda: world.swarm.reads.append(RemoteUnreachable("cut")))
+    world.steps.once("after POST", lambda: world.swarm.reads.append(RemoteUnreachable("cut")))
     world.run(executor)
     kinds = [outcome.kind for outcome in world.outcomes_of(decision)]
     assert kinds == [OutcomeKind.UNCONFIRMED, OutcomeKind.APPLIED]
@@ -522,7 +473,7 @@ def test_an_accepted_write_that_cannot_be_read_back_is_unconfirmed(world: World)
 
 def test_an_accepted_write_whose_service_is_gone_was_applied(world: World) -> None:
     decision = world.decide(a_decision())
-    _once_at(world, "after POST", world.swarm.services.clear)
+    world.steps.once("after POST", world.swarm.services.clear)
     world.run(world.executor())
     assert world.the_outcome_of(decision).reason == "accepted; the service was then removed"
 
@@ -532,7 +483,7 @@ def test_an_accepted_write_that_a_lagging_manager_does_not_show_is_unconfirmed(
 ) -> None:
     decision = world.decide(a_decision())
     old = copy.deepcopy(world.swarm.services[SERVICE])
-    _once_at(world, "after POST", lambda: world.swarm.reads.append(old))
+    world.steps.once("after POST", lambda: world.swarm.reads.append(old))
     world.run(world.executor())
     kinds = [outcome.kind for outcome in world.outcomes_of(decision)]
     assert kinds == [OutcomeKind.UNCONFIRMED, OutcomeKind.APPLIED]
@@ -559,11 +510,13 @@ def test_settling_keeps_its_pace(world: World) -> None:
     world.decide(a_decision())
     executor = world.executor()
     world.swarm.faults = [Fault.NO_LEADER_LOST] * 100
-    world.run(executor, 1)
+    times: list[float] = []
     for _ in range(100):
         executor.tick()
+        times += [world.clock.monotonic()] * (len(world.swarm.posts) - len(times))
         world.clock.advance(0.1)
-    assert len(world.swarm.posts) == 1 + 5
+    assert len(times) == 5
+    assert min(later - earlier for earlier, later in pairwise(times)) >= 2
 
 
 # settling what somebody else began
@@ -654,7 +607,7 @@ def test_an_old_write_in_doubt_is_withdrawn_and_never_carried_out_late(
     outcome = world.the_outcome_of(decision)
     assert outcome.kind is OutcomeKind.NOT_APPLIED
     assert outcome.reason.startswith("withdrawn by a label: ")
-    assert world.spec == rich_spec(2, **{LABEL_WITHDRAWN: decision.id})
+    assert world.spec == rich_spec(2, {LABEL_WITHDRAWN: decision.id})
 
 
 def test_a_withdrawal_whose_reply_is_lost_is_settled_like_any_write(world: World) -> None:
@@ -809,7 +762,7 @@ def test_a_disk_that_fills_up_after_the_write_does_not_hide_the_outcome(world: W
     def fill() -> None:
         world.audit.full = True
 
-    _once_at(world, "after POST", fill)
+    world.steps.once("after POST", fill)
     world.run(executor)
     assert world.the_outcome_of(decision).kind is OutcomeKind.APPLIED
     world.audit.full = False

@@ -148,6 +148,13 @@ def test_head_is_get_without_the_body(scene: Scene, path: str) -> None:
     assert headers["Content-Length"] == get_headers["Content-Length"] == str(len(get_body))
 
 
+def test_nothing_follows_the_headers_of_an_answer_to_head(scene: Scene) -> None:
+    with scene.connect(b"HEAD /metrics HTTP/1.0\r\n\r\n") as client:
+        answer = client.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.0 200 ")
+    assert answer.partition(b"\r\n\r\n")[2] == b""
+
+
 def test_an_error_in_ready_ends_the_connection_and_is_logged(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -187,6 +194,7 @@ def test_what_is_no_request_is_answered_in_plain_text(scene: Scene) -> None:
 def test_a_client_that_says_nothing_is_hung_up_on(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert exposition._Handler.timeout == 5
     monkeypatch.setattr(exposition._Handler, "timeout", 0.05)
     with scene.connect() as client:
         assert client.recv(1) == b""

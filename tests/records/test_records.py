@@ -375,7 +375,7 @@ def _may_stand_for(strange: Any, before: Any) -> bool:  # noqa: ANN401
     if isinstance(before, int):
         return isinstance(strange, int) and abs(strange) < 2**53
     if isinstance(before, list | dict):
-        return len(strange) == 0 or isinstance(strange, str)
+        return len(strange) == 0
     return isinstance(strange, type(before))
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoheal.rulefile import Mistake, RuleFileError, parse
@@ -24,6 +24,10 @@ PIECES = [
 LINE_ENDS = (b"\n", b"\r", b"\x85", b"\xe2\x80\xa8", b"\xe2\x80\xa9")
 
 
+# A busy machine is slow; how long reading takes is not the question here.
+patient = settings(deadline=None)
+
+
 def mistakes_in(text: bytes) -> tuple[Mistake, ...]:
     try:
         parse({"x.yaml": text})
@@ -42,16 +46,19 @@ def check(text: bytes) -> None:
         assert 1 <= mistake.column <= len(text) + 1
 
 
+@patient
 @given(st.binary(max_size=200))
 def test_any_bytes(text: bytes) -> None:
     check(text)
 
 
+@patient
 @given(st.lists(st.sampled_from(PIECES), max_size=40))
 def test_any_order_of_the_pieces_of_yaml(pieces: list[bytes]) -> None:
     check(b"".join(pieces))
 
 
+@patient
 @given(st.sampled_from(SEEDS), st.data())
 def test_any_change_of_a_file(seed: bytes, data: st.DataObject) -> None:
     text = bytearray(seed)

@@ -1,6 +1,6 @@
 """What is written, and the rule that it becomes."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import pytest
@@ -155,8 +155,8 @@ def test_bounds_themselves_are_allowed() -> None:
 class Invented(Escalate):
     example: ClassVar[str] = "{action: escalate, factor: 1.5, times: 3}"
 
-    factor: float = 1.0
-    times: int = 1
+    factor: float = field(kw_only=True)
+    times: int = field(default_factory=int)
     manner: Literal["gently", "at once"] = "gently"
 
 
@@ -167,8 +167,14 @@ def test_an_actions_keys_are_its_fields(monkeypatch: pytest.MonkeyPatch) -> None
     assert rule.then == Invented(factor=2.0, times=3, manner="at once")
     assert isinstance(rule.then, Invented)
     assert isinstance(rule.then.factor, float)
-    with pytest.raises(RuleFileError, match="unknown manner slowly"):
+    least = only(PLAIN.replace("action: scale_up, max: 10", "action: escalate, factor: .5"))
+    assert least.then == Invented(factor=0.5, times=0)
+    with pytest.raises(RuleFileError) as caught:
         read(PLAIN.replace("action: scale_up, max: 10", "action: escalate, manner: slowly"))
+    assert [mistake.what for mistake in caught.value.mistakes] == [
+        "rules[0].then: missing key 'factor'",
+        "rules[0].then.manner: unknown manner slowly",
+    ]
 
 
 def test_rules_come_by_name_whatever_their_file() -> None:

@@ -3,12 +3,17 @@
 import os
 import subprocess
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
+from autoheal.actions import Escalate
 from autoheal.core.rule import RuleSet
+from autoheal.model import ActionKind
 from autoheal.rulefile import load, parse
+from autoheal.rulefile.meaning import rule_set
 
 HIGH = """  - name: cpu-high
     match: {service: "web-*"}
@@ -93,7 +98,19 @@ def test_minus_nothing_is_nothing() -> None:
     assert read(TEXT.replace("80", "-0.0")).hash == read(TEXT.replace("80", "0")).hash
 
 
-def test_actions_with_like_parameters_differ() -> None:
+@dataclass(frozen=True, slots=True)
+class Twin(Escalate):
+    kind: ClassVar[ActionKind] = ActionKind.SCALE_UP
+
+
+def test_actions_with_the_same_parameters_differ() -> None:
+    rule = read(TEXT).rules[1]
+    one, other = (rule_set([replace(rule, then=then)]) for then in (Escalate(), Twin()))
+    assert one.hash != other.hash
+    assert one.rules[0].hash != other.rules[0].hash
+
+
+def test_severities_differ() -> None:
     severity = [TEXT.replace("critical", word) for word in ("critical", "warning", "info")]
     assert len({read(text).hash for text in severity}) == 3
 

@@ -172,6 +172,13 @@ def test_values_are_read_into_what_they_mean() -> None:
     assert settings.log_format is LogFormat.JSON
 
 
+def test_bounds_are_allowed_values() -> None:
+    least = load(step="1s", lease_ttl="3s", breaker_failures="1", samples_bytes="1MiB")
+    assert (least.step_ms, least.lease_ttl_ms) == (1_000, 3_000)
+    most = load(step="60s", lease_ttl="120s", breaker_failures="1000", samples_bytes="1TiB")
+    assert (most.step_ms, most.lease_ttl_ms) == (60_000, 120_000)
+
+
 @pytest.mark.parametrize("text", ["", "off"])
 def test_the_http_server_can_be_off(text: str) -> None:
     assert load({"AUTOHEAL_LISTEN": text}).listen == ""

@@ -91,7 +91,7 @@ def test_a_cut_of_several_pages_is_complete(store: Store, count: int) -> None:
 def test_cuts_beside_four_writers_never_differ_when_read_again(
     server: Server, connect: Connect, store: Store
 ) -> None:
-    streams, each = ("s", "t"), 500
+    streams, each = ("s", "t"), 300
     start_ms = store.now_ms()
 
     def write(boot: str) -> None:

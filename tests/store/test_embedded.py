@@ -13,7 +13,7 @@ import pytest
 from store.scenes import all_values, an_append
 from store.servers import binary, until
 
-from context_store import EmbeddedServer, Store, StoreFull, StoreRefused, StoreUnavailable
+from context_store import EmbeddedServer, Store, StoreFull, StoreRefused, StoreUnavailable, embedded
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,9 +36,15 @@ def connect(url: str) -> Store:
 def is_running(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
+
+
+def can_be_locked(directory: Path) -> bool:
+    """A server's threads may outlive it by a moment, and its lock with them."""
+    with embedded._locked(directory) as lock:
+        return lock is not None
 
 
 def left_in(directory: Path) -> list[str]:
@@ -54,6 +60,8 @@ def test_a_temporary_server_leaves_nothing(temporary: Path) -> None:
     assert (facts.policy, facts.append_only) == ("noeviction", True)
     store.close()
     assert is_running(pid)
+    # A session of its own: an interrupt at the terminal is for us, not for the store.
+    assert os.getsid(pid) == pid
     server.stop()
     assert not is_running(pid)
     assert left_in(temporary) == []
@@ -73,7 +81,10 @@ def test_a_directory_that_is_given_keeps_the_data_and_is_private(tmp_path: Path)
     assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
 
 
-def test_a_second_server_on_the_same_directory_is_refused(tmp_path: Path) -> None:
+def test_a_second_server_on_the_same_directory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "LOCK_S_MAX", 0.05)
     first, second = EmbeddedServer(tmp_path), EmbeddedServer(tmp_path)
     first.start()
     with pytest.raises(StoreRefused) as caught:
@@ -88,7 +99,10 @@ def test_a_second_server_on_the_same_directory_is_refused(tmp_path: Path) -> Non
     second.stop()
 
 
-def test_a_path_that_is_too_long_for_a_socket(tmp_path: Path, temporary: Path) -> None:
+def test_a_path_that_is_too_long_for_a_socket(
+    tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "LOCK_S_MAX", 0.05)
     directory = tmp_path / ("long" * 30)
     server = EmbeddedServer(directory)
     url = server.start()
@@ -210,6 +224,7 @@ def test_what_a_killed_parent_left_is_removed_at_the_next_start(temporary: Path)
         parent.kill()
         parent.wait()
     until(lambda: not is_running(pid))
+    until(lambda: can_be_locked(temporary / running[0]))
     assert left_in(temporary) == running
     server = EmbeddedServer()
     server.start()

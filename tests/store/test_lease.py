@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from store.conftest import Connect
 from store.proxy import Proxy
+from store.scenes import an_append
 from store.servers import Server, binary, raw, until
 
 from context_store import EmbeddedServer, Lease, Store, StoreUnavailable
@@ -121,6 +122,28 @@ def test_a_lost_epoch_counter_loses_the_lease(store: Store, server: Server, pref
     with raw(server.url) as client:
         client.incr(f"{prefix}epoch:l")
     assert store.renew(lease, 60) is None
+
+
+def test_a_store_that_lost_its_data_does_not_take_an_old_lease_for_the_new(
+    store: Store, server: Server, prefix: str
+) -> None:
+    old = taken(store.acquire("l", "one", 60))
+    with raw(server.url) as client:
+        client.delete(f"{prefix}lease:l", f"{prefix}epoch:l")
+    new = taken(store.acquire("l", "two", 60))
+    assert new.epoch == old.epoch
+    assert store.renew(old, 60) is None
+    store.release(old)
+    assert store.holder("l") == "two"
+
+
+def test_what_one_operation_watched_does_not_abort_the_next(
+    store: Store, server: Server, connect: Connect
+) -> None:
+    lease = taken(connect(server.url).acquire("l", "one", 60))
+    assert store.acquire("l", "two", 60) is None
+    connect(server.url).release(lease)
+    assert len(store.append_all([an_append()])) == 1
 
 
 def test_threads_that_compete_never_share_an_epoch(server: Server, connect: Connect) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from redis._parsers.base import BaseParser
+from redis.exceptions import ConnectionError as ConnectionLost
 from store.scenes import an_append
 from store.servers import DURABLE, TCP_KINDS, TcpServer, raw
 
@@ -213,6 +215,21 @@ def test_error_replies_and_what_they_become(reply: str, kind_of_error: type[Exce
     translated = translate(error, "redis://store")
     assert type(translated) is kind_of_error
     assert "redis://store" in str(translated)
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (PermissionError(13, "Permission denied"), "may not be opened by this user"),
+        (ssl.SSLCertVerificationError("CERTIFICATE_VERIFY_FAILED"), "that is not trusted"),
+    ],
+)
+def test_causes_that_a_person_has_to_remove(cause: OSError, words: str) -> None:
+    error = ConnectionLost("Error connecting")
+    error.__context__ = cause
+    translated = translate(error, "redis://store")
+    assert type(translated) is StoreRefused
+    assert words in str(translated)
 
 
 def test_a_stream_that_was_bricked_is_refused_in_plain_words(kind: str, tmp_path: Path) -> None:

@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import pytest
+from adapters.engine import Engine, Handler, Seen
+
+from autoheal.adapters.clock import SystemClock
+from autoheal.adapters.docker_api import ReadOnlyDocker
+from autoheal.adapters.docker_events import DockerEvents
+from autoheal.errors import RemoteRefused, RemoteUnreachable
+from autoheal.model import Event
+
+Script = Callable[[Seen, Handler], None]
+LABELS = {"com.docker.swarm.task.id": "t1", "com.docker.swarm.service.id": "s1"}
+CONTAINER = "c" * 64
+START_NS = 1_700_000_000 * 10**9
+
+
+def event(action: str, at: int, *, kind: str = "container", **attributes: str) -> dict[str, Any]:
+    return {
+        "Type": kind,
+        "Action": action,
+        "Actor": {"ID": CONTAINER, "Attributes": {**LABELS, **attributes}},
+        "time": (START_NS + at) // 10**9,
+        "timeNano": START_NS + at,
+    }
+
+
+def sends(*events: dict[str, Any]) -> Script:
+    """These events, then the end of the window."""
+
+    def script(_: Seen, handler: Handler) -> None:
+        handler.begin_stream()
+        for one in events:
+            handler.chunk(json.dumps(one).encode() + b"\n")
+        handler.end_stream()
+
+    return script
+
+
+def is_cut_after(*events: dict[str, Any]) -> Script:
+    def script(_: Seen, handler: Handler) -> None:
+        handler.begin_stream()
+        for one in events:
+            handler.chunk(json.dumps(one).encode() + b"\n")
+        handler.cut()
+
+    return script
+
+
+def falls_silent(_: Seen, handler: Handler) -> None:
+    handler.begin_stream()
+    time.sleep(2)
+
+
+@dataclass
+class Stage:
+    """An engine that plays one script per request, and the source that follows it."""
+
+    engine: Engine
+    docker: ReadOnlyDocker
+    source: DockerEvents
+    scripts: list[Script] = field(default_factory=list)
+    changes: list[float] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+
+    def play(self, *scripts: Script) -> None:
+        self.scripts.extend(scripts)
+
+    def heard(self, count: int) -> list[Event | None]:
+        return list(islice(self.source.events(lambda: False), count))
+
+    @property
+    def requests(self) -> list[dict[str, str]]:
+        return [s.parameters for s in self.engine.seen if s.path.endswith("/events")]
+
+
+@pytest.fixture
+def stage(engine: Engine) -> Iterator[Stage]:
+    with closing(ReadOnlyDocker(engine.url, timeout_s=1)) as docker:
+        changes: list[float] = []
+        waits: list[float] = []
+        source = DockerEvents(
+            docker,
+            SystemClock(),
+            "n1",
+            on_change=lambda: changes.append(1),
+            window_s=0.2,
+            grace_s=0.2,
+            wait=waits.append,
+        )
+        source._since_ns = START_NS
+        stage = Stage(engine, docker, source, changes=changes, waits=waits)
+        engine.routes["/events"] = lambda seen, handler: (
+            stage.scripts.pop(0) if stage.scripts else sends()
+        )(seen, handler)
+        yield stage
+
+
+def told(kind: str, exit_code: int | None = None) -> Event:
+    return Event(kind, "s1", "t1", CONTAINER, "n1", exit_code)
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (event("oom", 1), told("oom_killed")),
+        (event("die", 1, exitCode="137"), told("died", 137)),
+        (event("die", 1), told("died")),
+        (event("die", 1, exitCode="?"), told("died")),
+        (event("health_status: unhealthy", 1), told("unhealthy")),
+        (event("health_status: healthy", 1), None),
+        (event("start", 1), None),
+        (event("update", 1, kind="service"), None),
+        (event("die", 1, kind="network"), None),
+    ],
+)
+def test_each_action(stage: Stage, raw: dict[str, Any], expected: Event | None) -> None:
+    stage.play(sends(raw))
+    assert stage.heard(2)[0] == expected
+
+
+def test_reads_action_and_actor_not_what_newer_engines_lack(stage: Stage) -> None:
+    misleading = event("die", 1, exitCode="1") | {"status": "oom", "id": "0" * 64, "from": "x"}
+    stage.play(sends(misleading))
+    assert stage.heard(1) == [told("died", 1)]
+
+
+def test_only_tasks_of_the_swarm_count(stage: Stage) -> None:
+    stranger = event("oom", 1)
+    stranger["Actor"]["Attributes"] = {"image": "x"}
+    stage.play(sends(stranger, event("oom", 2)))
+    assert stage.heard(2) == [told("oom_killed"), None]
+
+
+def test_an_event_is_heard_before_its_window_ends(stage: Stage) -> None:
+    def slow(_: Seen, handler: Handler) -> None:
+        handler.begin_stream()
+        handler.chunk(json.dumps(event("oom", 1)).encode() + b"\n")
+        time.sleep(0.3)
+        handler.end_stream()
+
+    stage.play(slow)
+    began = time.monotonic()
+    assert stage.heard(1) == [told("oom_killed")]
+    assert time.monotonic() - began < 0.25
+
+
+def test_asks_from_the_last_event_on_and_drops_what_is_replayed(stage: Stage) -> None:
+    oom, died = event("oom", 5), event("die", 6, exitCode="137")
+    stage.play(sends(oom), sends(oom, died), sends(died))
+    assert stage.heard(5) == [told("oom_killed"), None, told("died", 137), None, None]
+    since = [request["since"] for request in stage.requests]
+    assert since == ["1700000000.000000000", "1700000000.000000005", "1700000000.000000006"]
+
+
+def test_asks_for_what_it_needs_until_shortly_ahead(stage: Stage) -> None:
+    stage.heard(1)
+    (request,) = stage.requests
+    assert 0 < float(request["until"]) - time.time() < 1
+    filters = json.loads(request["filters"])
+    assert filters["type"] == ["container", "service", "node"]
+    assert {"oom", "die", "health_status", "start"} <= set(filters["event"])
+
+
+def test_two_at_one_instant_are_two(stage: Stage) -> None:
+    other = event("oom", 5)
+    other["Actor"]["ID"] = "d" * 64
+    stage.play(sends(event("oom", 5), event("die", 5), other))
+    assert [e.kind for e in stage.heard(3) if e] == ["oom_killed", "died", "oom_killed"]
+
+
+def test_a_cut_is_raised_and_the_next_call_goes_on_where_it_was(stage: Stage) -> None:
+    oom, died = event("oom", 5), event("die", 6)
+    stage.play(is_cut_after(oom), sends(oom, died))
+    following = stage.source.events(lambda: False)
+    assert next(following) == told("oom_killed")
+    with pytest.raises(RemoteUnreachable, match="cut"):
+        next(following)
+    assert stage.heard(2) == [told("died"), None]
+    assert stage.requests[-1]["since"] == "1700000000.000000005"
+
+
+def test_an_engine_that_hangs_is_noticed(stage: Stage) -> None:
+    stage.play(falls_silent)
+    began = time.monotonic()
+    with pytest.raises(RemoteUnreachable, match="nothing within"):
+        stage.heard(1)
+    assert time.monotonic() - began < 1.5
+
+
+def test_a_refusal_is_raised(stage: Stage) -> None:
+    stage.play(lambda _, handler: handler.json({"message": "denied"}, 403))
+    with pytest.raises(RemoteRefused):
+        stage.heard(1)
+
+
+def test_silence_is_no_failure(stage: Stage) -> None:
+    assert stage.heard(3) == [None, None, None]
+
+
+def test_changes_are_told_for_news_and_after_each_gap(stage: Stage) -> None:
+    start = event("start", 1)
+    stage.play(sends(), sends(start), sends(start), is_cut_after(), sends(), sends())
+    following = stage.source.events(lambda: False)
+    counts = []
+    for _ in range(3):
+        next(following)
+        counts.append(len(stage.changes))
+    with pytest.raises(RemoteUnreachable):
+        next(following)
+    stage.heard(2)
+    counts.append(len(stage.changes))
+    assert counts == [1, 2, 2, 3]
+
+
+def test_a_window_that_ends_early_is_waited_for(stage: Stage) -> None:
+    stage.heard(3)
+    assert len(stage.waits) == 2
+    assert all(0 < wait <= 0.2 for wait in stage.waits)
+
+
+def test_a_clock_set_back_does_not_deafen(stage: Stage) -> None:
+    stage.source._since_ns = int((time.time() + 3600) * 1e9)
+    stage.heard(1)
+    (request,) = stage.requests
+    assert float(request["since"]) <= time.time() < float(request["until"])
+
+
+def test_nonsense_is_passed_over_aloud(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    def nonsense(_: Seen, handler: Handler) -> None:
+        handler.begin_stream()
+        handler.chunk(b"not json\n\n[1]\n" + json.dumps(event("oom", 1)).encode() + b"\n")
+        handler.end_stream()
+
+    stage.play(nonsense)
+    with caplog.at_level(logging.WARNING):
+        assert stage.heard(1) == [told("oom_killed")]
+    assert len(caplog.records) == 2
+
+
+def test_stops_when_told(stage: Stage) -> None:
+    stage.play(sends(event("start", 1), event("oom", 2)))
+    answers = iter([False, True])
+    assert list(stage.source.events(lambda: next(answers))) == []
+
+
+def test_what_it_remembers_is_bounded(stage: Stage) -> None:
+    stage.play(sends(*(event("start", at) for at in range(1500))))
+    stage.heard(1)
+    assert len(stage.source._seen) == 1024

@@ -1,0 +1,199 @@
+"""What a tick says as a whole: its words, its time, its order."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from builders import (
+    CPU_HIGH,
+    MINUTE,
+    NOW,
+    STEP,
+    Scene,
+    escalate,
+    event_condition,
+    metric_condition,
+    rule_set,
+    scale_up,
+    scene,
+    service,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoheal.core.decide import decide
+from autoheal.core.evidence import describe
+from autoheal.core.limits import Limits
+from autoheal.core.readings import Reading
+from autoheal.core.rule import Aggregate, Comparison, Match, Rule
+from autoheal.core.state import State
+from autoheal.model import ActionKind, Evidence, Mode, Verdict
+from autoheal.records import decision_body, identified
+
+
+def test_a_decision_says_everything_about_itself() -> None:
+    rule = scale_up(for_ms=90_000)
+    world = scene(rule)
+    (made,) = world.wait(2 * MINUTE)
+    now_ms = NOW + STEP + 90_000
+    assert made == identified(made)
+    assert dataclasses.asdict(dataclasses.replace(made, id="")) == {
+        "id": "",
+        "action": ActionKind.SCALE_UP,
+        "service": "web",
+        "service_name": "web",
+        "start": 2,
+        "target": 3,
+        "version": 10,
+        "rule": "cpu-high",
+        "rule_hash": rule.hash,
+        "rule_set": world.rules.hash,
+        "reason": ("mean cpu_percent over 2m is 90, above 80 for 1m30s: scale up from 2 to 3"),
+        "evidence": ({"what": "mean cpu_percent over 2m", "value": 90.0, "bound": "above 80"},),
+        "severity": "",
+        "tick": 19,
+        "epoch": 1,
+        "max_mode": Mode.LIVE,
+        "decided_at_ms": now_ms,
+        "expires_at_ms": now_ms + MINUTE,
+    }
+
+
+@pytest.mark.parametrize(
+    ("rule", "evidence"),
+    [
+        (
+            scale_up(when=metric_condition(over_tasks=Aggregate.MAX, comparison=Comparison.BELOW)),
+            Evidence("max over tasks, mean cpu_percent over 2m", 7.5, "below 80"),
+        ),
+        (
+            scale_up(when=metric_condition(comparison=Comparison.AT_MOST, threshold=0.25)),
+            Evidence("mean cpu_percent over 2m", 7.5, "at most 0.25"),
+        ),
+        (
+            scale_up(when=event_condition()),
+            Evidence("oom_killed events in 10m", 7.5, "at least 1"),
+        ),
+    ],
+)
+def test_evidence_is_told_in_words(rule: Rule, evidence: Evidence) -> None:
+    assert describe(rule, Reading(Verdict.TRUE, 7.5)) == evidence
+
+
+def test_time_may_stand_still_and_never_goes_back() -> None:
+    world = scene(scale_up())
+    world.tick()
+    snapshot = world.snapshot()
+    with pytest.raises(ValueError, match="time went back from 1700000405000 to 1700000404999"):
+        decide(world.rules, world.limits, world.state, snapshot, world.now_ms - 1)
+    again = decide(world.rules, world.limits, world.state, snapshot, world.now_ms)
+    assert again.state.tick == 2
+
+
+def test_every_tick_is_counted_and_names_its_rules_and_epoch() -> None:
+    world = scene(scale_up())
+    world.tick()
+    world.tick()
+    state = world.state
+    assert (state.tick, state.now_ms, state.epoch) == (2, world.now_ms, 1)
+    assert state.rule_set == world.rules.hash
+
+
+def test_deciding_changes_nothing_that_it_was_given() -> None:
+    world = scene(scale_up(), escalate())
+    world.tick()
+    before, snapshot = world.state, world.snapshot()
+    copy = dataclasses.replace(before)
+    for _ in range(2):
+        decide(world.rules, world.limits, before, snapshot, world.now_ms + STEP)
+    assert before == copy
+
+
+def test_a_rule_looks_only_at_the_services_it_matches() -> None:
+    world = scene(scale_up(match="web-*"), figures={"web-1": 90.0, "api": 90.0})
+    assert [d.service for d in world.tick()] == ["web-1"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "holds"),
+    [("*", "web", True), ("web", "web", True), ("web", "Web", False), ("w?b", "wb", False)],
+)
+def test_a_match_is_a_glob_that_minds_case(pattern: str, name: str, *, holds: bool) -> None:
+    assert Match(pattern).holds(name) is holds
+
+
+def test_stronger_rules_go_first_through_the_whole_cluster() -> None:
+    low = metric_condition("cpu_percent", MINUTE, Comparison.BELOW, 20.0)
+    world = scene(
+        scale_up("weak", match="a"),
+        scale_up("strong", priority=1, match="c"),
+        scale_up("other", when=low, match="b"),
+        figures={"a": 90.0, "b": 10.0, "c": 90.0},
+    )
+    world.limits = dataclasses.replace(world.limits, actions_at_once=9)
+    assert [d.service for d in world.tick()] == ["c", "b", "a"]
+
+
+def test_the_defaults_are_those_that_are_promised() -> None:
+    assert Limits() == Limits(
+        step_ms=5_000,
+        deploy_hold_ms=600_000,
+        operator_hold_ms=300_000,
+        warm_up_ms=300_000,
+        settle_timeout_ms=600_000,
+        decision_expiry_ms=60_000,
+        retry_ms=15_000,
+        inventory_stale_ms=60_000,
+        breaker_failures=3,
+        breaker_cool_off_ms=60_000,
+        actions_at_once=1,
+        missed_ticks=3,
+    )
+
+
+counts = st.integers(0, 12)
+
+
+@given(
+    current=counts,
+    maximum=st.integers(1, 10),
+    by=st.integers(1, 5),
+    figure=st.none() | st.sampled_from([10.0, 90.0]),
+    labelled=st.booleans(),
+)
+def test_no_decision_passes_its_bound_or_its_step(
+    current: int, maximum: int, by: int, figure: float | None, *, labelled: bool
+) -> None:
+    world = scene(scale_up(maximum=maximum, by=by))
+    shown = service(replicas=current)
+    world.put(shown if labelled else dataclasses.replace(shown, labels={}))
+    world.figures["web"] = figure
+    for made in world.tick():
+        assert figure == 90.0
+        assert made.start == current
+        assert current < made.target <= min(maximum, current + by)
+        assert (made.max_mode is Mode.LIVE) is labelled
+
+
+@given(st.permutations(["a", "b", "c", "d"]))
+def test_the_order_in_which_services_became_known_does_not_matter(order: list[str]) -> None:
+    rules = rule_set(scale_up(), escalate(when=event_condition()))
+
+    def run(names: list[str]) -> list[bytes]:
+        world = Scene(rules=rules)
+        for name in names:
+            world.put(service(name))
+            world.figures[name] = 90.0
+            world.events["oom_killed", name] = [NOW]
+        said = [decision_body(made) for made in world.tick()]
+        return said + [decision_body(made) for made in world.tick()]
+
+    assert run(order) == run(sorted(order))
+
+
+def test_the_first_tick_of_all_starts_from_nothing() -> None:
+    world = scene(scale_up(when=CPU_HIGH, for_ms=STEP))
+    assert world.state == State()
+    assert world.tick() == ()
+    assert len(world.tick()) == 1

@@ -1,0 +1,152 @@
+"""An alert is raised once and resolved once, and nothing but its end ends it."""
+
+from __future__ import annotations
+
+from builders import (
+    HOUR,
+    MINUTE,
+    Scene,
+    escalate,
+    event_condition,
+    rule_set,
+    scale_up,
+    scene,
+    service,
+)
+
+from autoheal.model import ActionKind, Decision, Evidence, Mode
+
+
+def raised() -> tuple[Scene, Decision]:
+    world = scene(escalate())
+    (decided,) = world.tick()
+    return world, decided
+
+
+def test_it_is_raised_once() -> None:
+    world, decided = raised()
+    assert (decided.action, decided.start, decided.target) == (ActionKind.ESCALATE, 0, 1)
+    assert (decided.severity, decided.max_mode) == ("critical", Mode.LIVE)
+    assert world.wait(10 * MINUTE) == ()
+    assert world.state.services["web"].escalated == {"page": decided.id}
+
+
+def test_it_is_resolved_once_when_its_condition_is_false() -> None:
+    world, _ = raised()
+    world.figures["web"] = 10.0
+    (resolved,) = world.tick()
+    assert (resolved.start, resolved.target, resolved.rule) == (1, 0, "page")
+    assert resolved.reason == "resolved: mean cpu_percent over 2m is 10, no longer above 80"
+    assert resolved.evidence == (Evidence("mean cpu_percent over 2m", 10.0, "above 80"),)
+    assert (resolved.severity, resolved.max_mode) == ("critical", Mode.LIVE)
+    assert world.wait(10 * MINUTE) == ()
+    world.figures["web"] = 90.0
+    assert [d.target for d in world.tick()] == [1]
+
+
+def test_missing_data_resolves_nothing() -> None:
+    world, decided = raised()
+    world.figures["web"] = None
+    assert world.wait(HOUR) == ()
+    assert world.state.services["web"].escalated == {"page": decided.id}
+    world.figures["web"] = 90.0
+    assert world.wait(MINUTE) == ()
+
+
+def test_a_long_gap_neither_resolves_nor_raises_again() -> None:
+    world = scene(escalate(for_ms=MINUTE))
+    assert len(world.wait(2 * MINUTE)) == 1
+    assert world.tick(HOUR) == ()
+    assert world.wait(2 * MINUTE) == ()
+
+
+def test_it_is_resolved_when_its_rule_is_removed() -> None:
+    world, _ = raised()
+    world.rules = rule_set(scale_up())
+    resolved, acted = world.tick()
+    assert (resolved.rule, resolved.target) == ("page", 0)
+    assert resolved.reason == "resolved: the rule was removed"
+    assert (resolved.severity, resolved.rule_hash, resolved.evidence) == ("", "", ())
+    assert acted.rule == "cpu-high"
+
+
+def test_it_is_resolved_when_its_rule_no_longer_matches() -> None:
+    world, _ = raised()
+    world.rules = rule_set(escalate(match="api-*"))
+    assert [d.reason for d in world.tick()] == ["resolved: the rule was removed"]
+
+
+def test_it_is_resolved_when_its_rule_now_does_something_else() -> None:
+    world, _ = raised()
+    world.rules = rule_set(scale_up("page"))
+    decided = [(d.action, d.target) for d in world.tick()]
+    assert decided == [(ActionKind.ESCALATE, 0), (ActionKind.SCALE_UP, 3)]
+
+
+def test_it_is_resolved_when_the_service_is_removed() -> None:
+    world, _ = raised()
+    del world.services["web"]
+    (resolved,) = world.tick()
+    assert (resolved.service, resolved.service_name, resolved.target) == ("web", "web", 0)
+    assert resolved.reason == "resolved: the service was removed"
+    assert world.state.services == {}
+    assert world.tick() == ()
+
+
+def test_a_removed_service_without_an_alert_is_just_forgotten() -> None:
+    world = scene(scale_up(), figures={"web": 10.0})
+    world.tick()
+    del world.services["web"]
+    assert world.tick() == ()
+    assert world.state.services == {}
+
+
+def test_it_is_resolved_when_the_service_is_switched_off() -> None:
+    world, _ = raised()
+    world.alter(replicas=0)
+    (resolved,) = world.tick()
+    assert resolved.reason == "resolved: the service was switched off"
+    assert world.wait(MINUTE) == ()
+    world.alter(replicas=1)
+    assert [d.target for d in world.tick()] == [1]
+
+
+def test_a_rule_on_trial_escalates_and_resolves_in_dry_run_only() -> None:
+    world = scene(escalate(mode=Mode.DRY_RUN))
+    decided = world.tick()
+    world.figures["web"] = 10.0
+    decided += world.tick()
+    assert [(d.target, d.max_mode) for d in decided] == [(1, Mode.DRY_RUN), (0, Mode.DRY_RUN)]
+
+
+def test_escalations_spend_no_budget_and_wait_for_no_action() -> None:
+    world = scene(
+        escalate("page-b", when=event_condition()),
+        scale_up(),
+        figures={"a": 90.0, "b": 10.0, "c": 10.0},
+    )
+    (acting,) = world.tick()
+    assert acting.service == "a"
+    for name in "abc":
+        world.events["oom_killed", name] = [world.now_ms]
+    assert [d.service for d in world.tick()] == ["a", "b", "c"]
+
+
+def test_each_rule_has_its_own_alert_on_each_service() -> None:
+    world = scene(escalate("x"), escalate("y", severity="warning"), figures={"a": 90.0, "b": 90.0})
+    raised_alerts = [(d.service, d.rule, d.severity) for d in world.tick()]
+    assert raised_alerts == [
+        ("a", "x", "critical"), ("a", "y", "warning"),
+        ("b", "x", "critical"), ("b", "y", "warning"),
+    ]  # fmt: skip
+    world.figures["a"] = 10.0
+    assert [(d.service, d.rule, d.target) for d in world.tick()] == [("a", "x", 0), ("a", "y", 0)]
+
+
+def test_an_event_alert_ends_when_its_events_are_out_of_sight() -> None:
+    world = scene(escalate(when=event_condition(over_ms=10 * MINUTE)))
+    world.events["oom_killed", "web"] = [world.now_ms]
+    assert [d.target for d in world.tick()] == [1]
+    (resolved,) = world.wait(10 * MINUTE)
+    expected = "resolved: oom_killed events in 10m is 0, no longer at least 1"
+    assert (resolved.target, resolved.reason) == (0, expected)

@@ -1,0 +1,459 @@
+"""What conditions read of services, against a slow and obvious reference; missing data is never
+bolder than data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pytest
+from builders import (
+    LONG_AGO,
+    MINUTE,
+    NOW,
+    STEP,
+    batch,
+    metric_condition,
+    roster_row,
+    service,
+    task,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoheal.core.readings import Frame, Reading
+from autoheal.core.rule import Aggregate, Comparison, MetricCondition
+from autoheal.core.swarm_view import Span
+from autoheal.core.window import Window
+from autoheal.metrics import METRICS
+from autoheal.model import Service, Verdict
+
+SLOTS = 5
+SLOT = NOW // STEP
+OVER = SLOTS * STEP
+# task -> per slot of the window, oldest first, the measured figure or None
+Samples = Mapping[str, Sequence[float | None]]
+
+
+@dataclass(frozen=True)
+class World:
+    """Some services' tasks and what was measured of them, in the units of the measured metric."""
+
+    samples: Samples
+    services: tuple[Service, ...] = (service(),)
+    ages_ms: Mapping[str, int] | None = None
+    ended_ms: Mapping[str, int] | None = None
+
+    def owner(self, name: str) -> str:
+        return name.partition(".")[0]
+
+    def span(self, name: str) -> Span:
+        age_ms = (self.ages_ms or {}).get(name, NOW - LONG_AGO)
+        ended_ms = (self.ended_ms or {}).get(name)
+        return Span(task(name, of=self.owner(name)), NOW - age_ms, ended_ms)
+
+
+def measured_name(metric: str) -> str:
+    return next(each.numerator or each.name for each in METRICS if each.name == metric)
+
+
+def read(
+    world: World,
+    condition: MetricCondition,
+    *,
+    order: Callable[[Sequence[str]], Sequence[str]] = sorted,
+    warm_up_ms: int = 0,
+) -> dict[str, Reading]:
+    """Through a real window: each task on a node of its own, folded in the given order."""
+    by_id = {each.id: each for each in world.services}
+    window = Window([condition.metric], step_ms=STEP, longest_ms=OVER)
+    metrics = [measured_name(condition.metric)]
+    for name in order(list(world.samples)):
+        owner = by_id[world.owner(name)]
+        row = roster_row(
+            name, of=owner.id, cpu_limit=owner.cpu_limit, memory_limit=owner.memory_limit
+        )
+        for index, value in enumerate(world.samples[name]):
+            if value is not None:
+                at_ms = (SLOT - SLOTS + index) * STEP
+                made = batch({name: [value]}, [row], metrics=metrics, node_id=name)
+                window.fold(made, at_ms, by_id, 1)
+    spans = {name: world.span(name) for name in order(list(world.samples))}
+    frame = Frame(window, world.services, spans, now_ms=NOW, warm_up_ms=warm_up_ms)
+    readings = frame.read(condition)
+    return {each.id: readings.of(each.id) for each in world.services}
+
+
+# the reference: plain lists, one service at a time
+
+AGGREGATES: dict[Aggregate, Callable[[Sequence[float]], float]] = {
+    Aggregate.MEAN: lambda values: sum(values) / len(values),
+    Aggregate.MAX: max,
+    Aggregate.MIN: min,
+}
+HOLDS: dict[Comparison, Callable[[float, float], bool]] = {
+    Comparison.ABOVE: lambda value, bound: value > bound,
+    Comparison.BELOW: lambda value, bound: value < bound,
+    Comparison.AT_LEAST: lambda value, bound: value >= bound,
+    Comparison.AT_MOST: lambda value, bound: value <= bound,
+}
+CAPPED = {"throttled_percent", "cpu_percent", "memory_percent"}
+
+
+def figure(metric: str, value: float | None, of: Service) -> float | None:
+    """The metric from what was measured, by its definition."""
+    if value is None:
+        return None
+    if metric == "cpu_percent":
+        return 100 * value / (of.cpu_limit or of.cpu_reservation or 4.0)
+    if metric == "memory_percent":
+        return None if of.memory_limit is None else 100 * value / of.memory_limit
+    return value
+
+
+def is_bounded(metric: str, of: Service) -> bool:
+    if metric == "cpu_percent":
+        return of.cpu_limit is not None
+    if metric == "memory_percent":
+        return of.memory_limit is not None
+    return metric in CAPPED
+
+
+def expected(
+    world: World, condition: MetricCondition, of: Service, *, warm_up_ms: int = 0
+) -> tuple[Verdict, float]:
+    high = condition.comparison in (Comparison.ABOVE, Comparison.AT_LEAST)
+    fill = 0.0 if high else max(100.0, condition.threshold)
+    per_slot, sampled_slots, gap = [], 0, False
+    for index in range(SLOTS):
+        begin_ms = (SLOT - SLOTS + index) * STEP
+        ready = []
+        for name in sorted(world.samples):
+            span = world.span(name)
+            assert span.running_from_ms is not None
+            is_ready = span.running_from_ms + warm_up_ms <= begin_ms
+            still = span.ended_ms is None or begin_ms + STEP <= span.ended_ms
+            if world.owner(name) == of.id and is_ready and still:
+                ready.append(figure(condition.metric, world.samples[name][index], of))
+        gap = gap or None in ready or not ready
+        known = [value for value in ready if value is not None]
+        if not known:
+            per_slot.append(fill)
+            continue
+        sampled_slots += 1
+        filled = [fill if value is None else value for value in ready]
+        if not high and is_bounded(condition.metric, of):
+            filled = [min(value, fill) for value in filled]
+        per_slot.append(AGGREGATES[condition.over_tasks](filled))
+    if sampled_slots < 0.8 * SLOTS:
+        return Verdict.NO_DATA, 0.0
+    if gap and not high and not is_bounded(condition.metric, of):
+        return Verdict.NO_DATA, 0.0
+    value = round(AGGREGATES[condition.over_time](per_slot), 3)
+    return (Verdict.TRUE if HOLDS[condition.comparison](value, condition.threshold) else
+            Verdict.FALSE), value  # fmt: skip
+
+
+# strategies: figures that are exact in binary, so that the reference rounds alike
+
+conditions = st.builds(
+    metric_condition,
+    st.sampled_from([each.name for each in METRICS]),
+    st.sampled_from([OVER, OVER - 1, OVER - STEP + 1]),
+    st.sampled_from(Comparison),
+    st.sampled_from([0.0, 5.0, 20.0, 50.0, 100.0, 130.0]),
+    st.sampled_from(Aggregate),
+    st.sampled_from(Aggregate),
+)
+limited = st.sampled_from(
+    [
+        service(cpu_limit=1.0, memory_limit=128),
+        service(cpu_limit=None, cpu_reservation=2.0, memory_limit=None),
+        service(cpu_limit=None, memory_limit=64),
+    ]
+)
+present = st.sampled_from([0.0, 0.25, 0.5, 1.0, 2.0, 20.0, 50.0, 64.0, 120.0, 150.0])
+values = st.none() | present
+series = st.lists(values, min_size=SLOTS, max_size=SLOTS)
+ages = st.sampled_from([NOW - LONG_AGO, OVER, OVER - 1, 2 * STEP, 0, -STEP])
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    names = [f"web.{number}" for number in range(draw(st.integers(0, 3)))]
+    ended = {name: NOW - draw(st.integers(0, 6)) * STEP // 2 for name in names}
+    return World(
+        samples={name: draw(series) for name in names},
+        services=(draw(limited),),
+        ages_ms={name: draw(ages) for name in names} if draw(st.booleans()) else None,
+        ended_ms=ended if draw(st.integers(0, 3)) == 0 else None,
+    )
+
+
+@given(worlds(), conditions)
+def test_readings_are_those_of_the_obvious_reference(
+    world: World, condition: MetricCondition
+) -> None:
+    verdict, value = expected(world, condition, world.services[0])
+    reading = read(world, condition)["web"]
+    assert reading.verdict is verdict
+    if verdict is not Verdict.NO_DATA:
+        assert reading.value == pytest.approx(value, abs=0.0011)
+
+
+full = st.lists(present, min_size=SLOTS, max_size=SLOTS)
+
+
+@given(st.lists(full, min_size=1, max_size=3), conditions, limited, st.data())
+def test_removing_a_sample_never_turns_what_is_not_true_into_true(
+    figures: list[list[float]], condition: MetricCondition, of: Service, data: st.DataObject
+) -> None:
+    whole = World({f"web.{n}": row for n, row in enumerate(figures)}, (of,))
+    before = read(whole, condition)["web"].verdict
+    places = [(n, slot) for n in range(len(figures)) for slot in range(SLOTS)]
+    thinned = {name: list(row) for name, row in whole.samples.items()}
+    for number, slot in data.draw(st.lists(st.sampled_from(places), max_size=6)):
+        thinned[f"web.{number}"][slot] = None
+        after = read(World(thinned, (of,)), condition)["web"].verdict
+        assert after is not Verdict.TRUE or before is Verdict.TRUE
+        before = after
+
+
+@given(worlds(), conditions, st.randoms(use_true_random=False))
+def test_the_order_in_which_things_arrive_does_not_matter(
+    world: World, condition: MetricCondition, chance: object
+) -> None:
+    def shuffled(names: Sequence[str]) -> Sequence[str]:
+        turned = list(names)
+        chance.shuffle(turned)  # type: ignore[attr-defined]
+        return turned
+
+    assert read(world, condition, order=shuffled) == read(world, condition)
+
+
+@given(
+    st.lists(st.floats(0, 100, width=32), min_size=2, max_size=8),
+    st.sampled_from([Comparison.ABOVE, Comparison.AT_LEAST]),
+)
+def test_the_order_of_addition_does_not_show(figures: list[float], comparison: Comparison) -> None:
+    """The same figures under other task ids: the sum's last bits differ, the reading does not."""
+    condition = metric_condition("throttled_percent", OVER, comparison, 50.0)
+    forth = World({f"web.{n}": [value] * SLOTS for n, value in enumerate(figures)})
+    back = World({f"web.{n}": [value] * SLOTS for n, value in enumerate(reversed(figures))})
+    assert read(forth, condition)["web"].value == pytest.approx(
+        read(back, condition)["web"].value, abs=0.0011
+    )
+
+
+# edges by hand
+
+
+def of_one(row: Sequence[float | None], condition: MetricCondition, **more: object) -> Reading:
+    owner = more.pop("of", service())
+    assert isinstance(owner, Service)
+    world = World({"web.1": row}, (owner,), **more)  # type: ignore[arg-type]
+    return read(world, condition)["web"]
+
+
+@pytest.mark.parametrize(
+    ("comparison", "value", "verdict"),
+    [
+        (Comparison.ABOVE, 49.999, Verdict.FALSE),
+        (Comparison.ABOVE, 50.0, Verdict.FALSE),
+        (Comparison.ABOVE, 50.001, Verdict.TRUE),
+        (Comparison.AT_LEAST, 49.999, Verdict.FALSE),
+        (Comparison.AT_LEAST, 50.0, Verdict.TRUE),
+        (Comparison.BELOW, 50.0, Verdict.FALSE),
+        (Comparison.BELOW, 49.999, Verdict.TRUE),
+        (Comparison.AT_MOST, 50.001, Verdict.FALSE),
+        (Comparison.AT_MOST, 50.0, Verdict.TRUE),
+        # less than half of the last digit is not seen
+        (Comparison.ABOVE, 50.0004, Verdict.FALSE),
+        (Comparison.AT_LEAST, 49.9996, Verdict.TRUE),
+    ],
+)
+def test_figures_are_compared_to_three_decimals(
+    comparison: Comparison, value: float, verdict: Verdict
+) -> None:
+    condition = metric_condition("throttled_percent", OVER, comparison, 50.0)
+    assert of_one([value] * SLOTS, condition).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("missing", "verdict"), [(0, Verdict.TRUE), (1, Verdict.TRUE), (2, Verdict.NO_DATA)]
+)
+@pytest.mark.parametrize(
+    "condition",
+    [
+        metric_condition("throttled_percent", OVER, Comparison.ABOVE, 10.0),
+        metric_condition("throttled_percent", OVER, Comparison.BELOW, 99.0),
+    ],
+)
+def test_less_than_four_slots_of_five_is_no_data(
+    missing: int, verdict: Verdict, condition: MetricCondition
+) -> None:
+    row = [None] * missing + [50.0] * (SLOTS - missing)
+    assert of_one(row, condition).verdict is verdict
+
+
+def test_coverage_counts_slots_and_not_tasks() -> None:
+    condition = metric_condition("throttled_percent", OVER, Comparison.ABOVE, 10.0)
+    samples: Samples = {"web.1": [90.0] * SLOTS, "web.2": [None] * SLOTS, "web.3": [None] * SLOTS}
+    assert read(World(samples), condition)["web"] == Reading(Verdict.TRUE, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("comparison", "threshold", "value"),
+    [
+        (Comparison.ABOVE, 30.0, 20.0),
+        (Comparison.AT_LEAST, 30.0, 20.0),
+        (Comparison.BELOW, 30.0, 70.0),
+        (Comparison.AT_MOST, 30.0, 70.0),
+        (Comparison.BELOW, 120.0, 80.0),
+    ],
+)
+def test_a_missing_task_counts_as_the_value_least_favourable(
+    comparison: Comparison, threshold: float, value: float
+) -> None:
+    condition = metric_condition("throttled_percent", OVER, comparison, threshold)
+    samples: Samples = {"web.1": [40.0] * SLOTS, "web.2": [None] * SLOTS}
+    assert read(World(samples), condition)["web"].value == value
+
+
+@pytest.mark.parametrize(
+    ("comparison", "over_time", "value"),
+    [
+        (Comparison.ABOVE, Aggregate.MEAN, 32.0),
+        (Comparison.ABOVE, Aggregate.MIN, 0.0),
+        (Comparison.ABOVE, Aggregate.MAX, 40.0),
+        (Comparison.BELOW, Aggregate.MEAN, 52.0),
+        (Comparison.BELOW, Aggregate.MIN, 40.0),
+        (Comparison.BELOW, Aggregate.MAX, 100.0),
+    ],
+)
+def test_a_missing_slot_counts_as_the_value_least_favourable(
+    comparison: Comparison, over_time: Aggregate, value: float
+) -> None:
+    condition = metric_condition("throttled_percent", OVER, comparison, 50.0, over_time=over_time)
+    assert of_one([40.0, 40.0, None, 40.0, 40.0], condition).value == value
+
+
+@pytest.mark.parametrize("comparison", [Comparison.BELOW, Comparison.AT_MOST])
+@pytest.mark.parametrize(
+    ("metric", "of"),
+    [
+        ("cpu_cores", service()),
+        ("memory_bytes", service()),
+        ("pids", service()),
+        ("cpu_percent", service(cpu_limit=None)),
+        ("cpu_percent", service(cpu_limit=None, cpu_reservation=1.0)),
+    ],
+)
+def test_where_nothing_bounds_a_figure_a_gap_below_is_no_data(
+    comparison: Comparison, metric: str, of: Service
+) -> None:
+    condition = metric_condition(metric, OVER, comparison, 90.0)
+    assert of_one([0.25] * SLOTS, condition, of=of).verdict is Verdict.TRUE
+    gap = [0.25, 0.25, None, 0.25, 0.25]
+    assert of_one(gap, condition, of=of).verdict is Verdict.NO_DATA
+    two = World({"web.1": [0.25] * SLOTS, "web.2": gap}, (of,))
+    assert read(two, condition)["web"].verdict is Verdict.NO_DATA
+
+
+def test_memory_percent_without_a_limit_is_no_data() -> None:
+    for comparison in Comparison:
+        condition = metric_condition("memory_percent", OVER, comparison, 50.0)
+        reading = of_one([1.0] * SLOTS, condition, of=service(memory_limit=None))
+        assert reading.verdict is Verdict.NO_DATA
+
+
+@pytest.mark.parametrize(
+    ("age_ms", "warm_up_ms", "value"),
+    [
+        (OVER, 0, 75.0),
+        (MINUTE + OVER, MINUTE, 75.0),
+        (MINUTE + OVER - 1, MINUTE, 70.0),
+        (MINUTE, MINUTE, 50.0),
+        (MINUTE - 1, MINUTE, 50.0),
+    ],
+)
+def test_a_task_counts_in_the_slots_that_begin_after_its_warm_up(
+    age_ms: int, warm_up_ms: int, value: float
+) -> None:
+    condition = metric_condition("throttled_percent", OVER, Comparison.ABOVE, 10.0)
+    world = World({"web.1": [50.0] * SLOTS, "web.2": [100.0] * SLOTS}, ages_ms={"web.2": age_ms})
+    assert read(world, condition, warm_up_ms=warm_up_ms)["web"].value == value
+
+
+@pytest.mark.parametrize(
+    ("ended_before_ms", "value"), [(-1, 75.0), (0, 75.0), (1, 70.0), (STEP, 70.0), (OVER, 50.0)]
+)
+def test_an_ended_task_counts_in_the_slots_that_it_filled(
+    ended_before_ms: int, value: float
+) -> None:
+    condition = metric_condition("throttled_percent", OVER, Comparison.ABOVE, 10.0)
+    world = World(
+        {"web.1": [50.0] * SLOTS, "web.2": [100.0] * SLOTS},
+        ended_ms={"web.2": NOW - ended_before_ms},
+    )
+    assert read(world, condition)["web"].value == value
+
+
+def test_a_service_whose_tasks_are_all_warming_up_is_no_data() -> None:
+    condition = metric_condition("throttled_percent", OVER, Comparison.ABOVE, 10.0)
+    world = World({"web.1": [50.0] * SLOTS})
+    assert read(world, condition, warm_up_ms=NOW)["web"].verdict is Verdict.NO_DATA
+
+
+def test_a_service_without_a_task_and_an_unknown_one_are_no_data() -> None:
+    condition = metric_condition("throttled_percent", OVER, Comparison.BELOW, 10.0)
+    world = World({"web.1": [5.0] * SLOTS}, (service(), service("idle")))
+    assert read(world, condition)["idle"] == Reading(Verdict.NO_DATA, 0.0)
+    assert read(World({}), condition)["web"].verdict is Verdict.NO_DATA
+
+
+def test_a_task_of_a_service_that_is_gone_is_passed_over() -> None:
+    condition = metric_condition("throttled_percent", OVER, Comparison.ABOVE, 10.0)
+    window = Window([condition.metric], step_ms=STEP, longest_ms=OVER)
+    spans = {"a": Span(task("a", of="gone"), LONG_AGO, None), "b": Span(task("b"), None, None)}
+    frame = Frame(window, [service()], spans, now_ms=NOW, warm_up_ms=0)
+    assert frame.positions == {}
+
+
+def test_the_slot_now_being_filled_does_not_count() -> None:
+    condition = metric_condition("throttled_percent", OVER, Comparison.ABOVE, 10.0)
+    window = Window([condition.metric], step_ms=STEP, longest_ms=OVER)
+    for slot in range(SLOT - SLOTS, SLOT + 1):
+        value = 99.0 if slot == SLOT else 50.0
+        made = batch({"web.1": [value]}, [roster_row()], metrics=["throttled_percent"])
+        window.fold(made, slot * STEP, {}, 1)
+    spans = {"web.1": Span(task(), LONG_AGO, None)}
+    for now_ms, value in ((NOW + STEP - 1, 50.0), (NOW + STEP, 59.8)):
+        frame = Frame(window, [service()], spans, now_ms=now_ms, warm_up_ms=0)
+        assert frame.read(condition).of("web").value == value
+
+
+def test_services_do_not_see_each_others_tasks() -> None:
+    condition = metric_condition("throttled_percent", OVER, Comparison.ABOVE, 10.0)
+    names = ["a.1", "a.2", "b.1", "c.1", "c.2"]
+    world = World(
+        {name: [10.0 * number] * SLOTS for number, name in enumerate(names)},
+        (service("a"), service("b"), service("c")),
+    )
+    read_back = {name: reading.value for name, reading in read(world, condition).items()}
+    assert read_back == {"a": 5.0, "b": 20.0, "c": 35.0}
+
+
+def test_a_window_shorter_than_a_step_is_one_slot() -> None:
+    condition = metric_condition("throttled_percent", 1, Comparison.ABOVE, 10.0)
+    assert of_one([0.0, 0.0, 0.0, 0.0, 50.0], condition).value == 50.0
+
+
+def test_figures_above_the_cap_are_cut_for_a_low_condition_only() -> None:
+    over = [150.0] * SLOTS
+    low = metric_condition("throttled_percent", OVER, Comparison.BELOW, 20.0)
+    high = metric_condition("throttled_percent", OVER, Comparison.ABOVE, 20.0)
+    assert of_one(over, low).value == 100.0
+    assert math.isclose(of_one(over, high).value, 150.0)
