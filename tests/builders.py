@@ -63,7 +63,7 @@ def use_hypothesis_profile() -> None:
     """Examples enough to find things, few enough to wait for; a slow machine is no failure."""
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
     settings.register_profile(
-        "autoheal", max_examples=60, deadline=None, database=None, suppress_health_check=checks
+        "autoheal", max_examples=40, deadline=None, database=None, suppress_health_check=checks
     )
     settings.load_profile("autoheal")
 

@@ -161,10 +161,10 @@ class ReadOnlyDocker:
         A silence of more than `silence_s` is an engine that hangs. Raises RemoteUnreachable,
         RemoteRefused.
         """
+        with self._speaking(self._timeout_s):
+            path = self._versioned(path)
         with self._speaking(silence_s):
-            response = self._send(
-                "GET", self._versioned(path), parameters, stream=True, silence_s=silence_s
-            )
+            response = self._send("GET", path, parameters, stream=True, silence_s=silence_s)
             with closing(response):
                 yield from response.iter_lines()
 

@@ -25,7 +25,7 @@ def step(known: RuleState | None, rule: Rule, verdict: Verdict, now_ms: int) -> 
             return None
         case Verdict.NO_DATA:
             return known if known is not None and known.firing else None
-        case Verdict.TRUE:
+        case Verdict.TRUE:  # pragma: no branch  # mypy knows that there is no other
             current = known or RuleState(rule.hash, now_ms)
             firing = current.firing or now_ms - current.active_ms >= rule.for_ms
             return dataclasses.replace(current, firing=firing, held="")

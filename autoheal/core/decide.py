@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 from autoheal.actions import Escalate, Plan
 from autoheal.actions.escalate import FIRING, QUIET
@@ -209,13 +210,11 @@ def _alarm(tick: _Tick, service: Service, lane: Lane) -> str | None:
 
 def _guarded(tick: _Tick, service: Service, bid: Bid, lane: Lane) -> list[Candidate]:
     """The bid as a candidate, or nothing if a guard objects."""
-    if not isinstance(bid.plan, Plan):
-        return []
     candidate = Candidate(
         service=service,
         state=tick.services[service.id],
         rule=bid.rule,
-        plan=bid.plan,
+        plan=cast("Plan", bid.plan),  # only a bid that can act wins
         lane=lane,
         max_mode=may_reach(bid.rule, service),
         evidence=describe(bid.rule, bid.reading),

@@ -27,7 +27,9 @@ def evaluate(
     match rule.when:
         case MetricCondition() as condition:
             return snapshot.readings[condition].of(service.id)
-        case EventCondition() as condition:
+        case (
+            EventCondition() as condition
+        ):  # pragma: no branch  # mypy knows that there is no other
             count = _count(condition, rule, state, service.id, now_ms, snapshot)
             holds = condition.comparison.operator(count, condition.threshold)
             return Reading(Verdict.TRUE if holds else Verdict.FALSE, float(count))

@@ -63,7 +63,7 @@ def _after(
             return service.with_lane(lane, failed)
         case OutcomeKind.WOULD_APPLY:
             return _acted(service, lane, dataclasses.replace(before, flight=None), flight, at_ms)
-        case OutcomeKind.APPLIED:
+        case OutcomeKind.APPLIED:  # pragma: no branch  # mypy knows that there is no other
             applied = dataclasses.replace(
                 flight, phase=Phase.APPLIED, applied_ms=at_ms, version=outcome.index
             )
@@ -90,7 +90,7 @@ def _judged(breaker: Breaker, outcome: Outcome, at_ms: int, limits: Limits) -> B
             return breaker.failed(outcome.decision, at_ms, limits.breaker_failures)
         case OutcomeKind.NOT_APPLIED if not outcome.stale:
             return breaker.failed(outcome.decision, at_ms, limits.breaker_failures)
-        case OutcomeKind.NOT_APPLIED | OutcomeKind.REFUSED | OutcomeKind.WOULD_APPLY:
+        case _:
             return breaker.abandoned(outcome.decision)
 
 

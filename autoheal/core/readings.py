@@ -148,7 +148,7 @@ class Frame:
                     return np.asarray(total / np.add.reduceat(ready, starts, axis=1, dtype=float))
                 case Aggregate.MAX:
                     return np.maximum.reduceat(np.where(ready, filled, -np.inf), starts, axis=1)
-                case Aggregate.MIN:
+                case Aggregate.MIN:  # pragma: no branch  # mypy knows that there is no other
                     return np.minimum.reduceat(np.where(ready, filled, np.inf), starts, axis=1)
 
 
@@ -169,5 +169,5 @@ def _over_time(aggregate: Aggregate, per_slot: Doubles) -> Doubles:
             return np.asarray(per_slot.mean(axis=0))
         case Aggregate.MAX:
             return np.asarray(per_slot.max(axis=0))
-        case Aggregate.MIN:
+        case Aggregate.MIN:  # pragma: no branch  # mypy knows that there is no other
             return np.asarray(per_slot.min(axis=0))

@@ -67,13 +67,20 @@ class Stage:
 
     engine: Engine
     docker: ReadOnlyDocker
-    source: DockerEvents
+    source: DockerEvents = field(init=False)
     scripts: list[Script] = field(default_factory=list)
-    changes: list[float] = field(default_factory=list)
+    changes: int = 0
     waits: list[float] = field(default_factory=list)
 
     def play(self, *scripts: Script) -> None:
         self.scripts.extend(scripts)
+
+    def perform(self, seen: Seen, handler: Handler) -> None:
+        script = self.scripts.pop(0) if self.scripts else sends()
+        script(seen, handler)
+
+    def changed(self) -> None:
+        self.changes += 1
 
     def heard(self, count: int) -> list[Event | None]:
         return list(islice(self.source.events(lambda: False), count))
@@ -86,22 +93,18 @@ class Stage:
 @pytest.fixture
 def stage(engine: Engine) -> Iterator[Stage]:
     with closing(ReadOnlyDocker(engine.url, timeout_s=1)) as docker:
-        changes: list[float] = []
-        waits: list[float] = []
-        source = DockerEvents(
+        stage = Stage(engine, docker)
+        stage.source = DockerEvents(
             docker,
             SystemClock(),
             "n1",
-            on_change=lambda: changes.append(1),
+            on_change=stage.changed,
             window_s=0.2,
             grace_s=0.2,
-            wait=waits.append,
+            wait=stage.waits.append,
         )
-        source._since_ns = START_NS
-        stage = Stage(engine, docker, source, changes=changes, waits=waits)
-        engine.routes["/events"] = lambda seen, handler: (
-            stage.scripts.pop(0) if stage.scripts else sends()
-        )(seen, handler)
+        stage.source._since_ns = START_NS
+        engine.routes["/events"] = stage.perform
         yield stage
 
 
@@ -214,11 +217,11 @@ def test_changes_are_told_for_news_and_after_each_gap(stage: Stage) -> None:
     counts = []
     for _ in range(3):
         next(following)
-        counts.append(len(stage.changes))
+        counts.append(stage.changes)
     with pytest.raises(RemoteUnreachable):
         next(following)
     stage.heard(2)
-    counts.append(len(stage.changes))
+    counts.append(stage.changes)
     assert counts == [1, 2, 2, 3]
 
 

@@ -137,4 +137,4 @@ class BreakerMachine(RuleBasedStateMachine):
 
 
 TestBreakerMachine = BreakerMachine.TestCase
-TestBreakerMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestBreakerMachine.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)

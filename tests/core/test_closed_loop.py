@@ -65,7 +65,7 @@ RULES = rule_set(
     scale_up("try", when=UP, maximum=9, mode=Mode.DRY_RUN),
     escalate("page", when=metric_condition("cpu_percent", 30_000, Comparison.ABOVE, 95.0)),
 )
-TICKS = 250
+TICKS = 200
 
 
 @dataclass
@@ -75,6 +75,7 @@ class World:
     seed: int
     live: bool = True
     shuffle: bool = False
+    blind: bool = False
     now_ms: int = NOW
     index: int = 100
     state: State = field(default_factory=State)
@@ -90,8 +91,8 @@ class World:
     first_outcome_tick: int | None = None
 
     def __post_init__(self) -> None:
-        self.chance = random.Random(self.seed)
-        self.order = random.Random(self.seed + 1)
+        self.chance = random.Random(self.seed)  # noqa: S311  # a test that repeats
+        self.order = random.Random(self.seed + 1)  # noqa: S311  # likewise
         self.fold = Fold(RULES, step_ms=STEP, warm_up_ms=LIMITS.warm_up_ms)
         for name in SERVICES:
             self.services[name] = service(name, replicas=3, index=self.index)
@@ -122,12 +123,12 @@ class World:
                 self.operated_ms[name] = self.now_ms
                 counts = [n for n in range(7) if n != self.services[name].replicas]
                 self.change(name, replicas=self.chance.choice(counts))
-            elif dice < 0.013:
+            elif dice < 0.016:
                 labels = dict(self.services[name].labels)
                 enabled = labels.get("autoheal.enable") == "true"
                 labels["autoheal.enable"] = "false" if enabled else "true"
                 self.change(name, labels=labels)
-            elif dice < 0.017:
+            elif dice < 0.020:
                 self.change(name, update_state="updating")
                 self.busy_until_ms[name] = self.now_ms + 30_000
             elif self.busy_until_ms.get(name, self.now_ms + 1) <= self.now_ms:
@@ -151,7 +152,7 @@ class World:
             clock_ms=self.now_ms,
         )
         self.write(records.INVENTORY, records.pack_inventory(shown), self.now_ms)
-        lost = self.chance.choice([0.0, 0.0, 0.02, 0.1, 1.0])
+        lost = 1.0 if self.blind else self.chance.choice([0.0, 0.0, 0.02, 0.1, 1.0])
         figures: dict[str, dict[str, list[float]]] = {}
         for name in SERVICES:
             count = self.services[name].replicas or 0
@@ -249,7 +250,7 @@ def transcript(world: World, ticks: int = TICKS) -> list[bytes]:
 
 def check(world: World, verdicts: Verdicts, before: dict[str, Service]) -> None:
     """The invariants of one tick."""
-    in_flight = {mode: 0 for mode in Mode}
+    in_flight = dict.fromkeys(Mode, 0)
     for state in verdicts.state.services.values():
         mine = list(flights(state))
         assert len({lane for lane, _ in mine}) == len(mine)
@@ -280,7 +281,7 @@ def check_action(world: World, made: Decision, shown: Service) -> None:
     assert made.decided_at_ms - operated_ms >= LIMITS.operator_hold_ms
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_what_must_always_hold_does(seed: int) -> None:
     print(f"seed {seed}")  # noqa: T201  # shown when it fails
     world = World(seed)
@@ -316,24 +317,17 @@ def test_the_world_is_wild_enough_to_mean_something() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_dry_run_and_live_decide_alike_until_the_first_outcome(seed: int) -> None:
     live, dry = World(seed), World(seed, live=False)
-    ticks = 0
-    while live.first_outcome_tick is None and dry.first_outcome_tick is None and ticks < TICKS:
-        assert transcript(live, 1) == transcript(dry, 1)
-        ticks += 1
-    assert ticks > 1
-    assert live.said
+    for _ in range(TICKS):
+        said_live, said_dry = transcript(live, 1), transcript(dry, 1)
+        if live.first_outcome_tick is not None or dry.first_outcome_tick is not None:
+            break
+        assert said_live == said_dry
+    assert any(made.action is not ActionKind.ESCALATE for made in live.said)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_without_samples_nothing_is_ever_scaled(seed: int) -> None:
-    class Blind(random.Random):
-        """All samples are lost."""
-
-        def choice(self, seq):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-            return 1.0 if seq[-1] == 1.0 else super().choice(seq)
-
-    world = World(seed)
-    world.chance = Blind(seed)
+    world = World(seed, blind=True)
     transcript(world)
     assert world.said == []
 

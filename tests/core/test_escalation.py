@@ -11,7 +11,6 @@ from builders import (
     rule_set,
     scale_up,
     scene,
-    service,
 )
 
 from autoheal.model import ActionKind, Decision, Evidence, Mode

@@ -7,9 +7,9 @@ import stat
 from pathlib import Path
 
 import pytest
-from executor.fakes import START_MS, FakeClock
 
 from autoheal.adapters.audit import AuditLog
+from executor.fakes import START_MS, FakeClock
 
 
 @pytest.fixture

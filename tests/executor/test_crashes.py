@@ -12,6 +12,8 @@ from contextlib import suppress
 from itertools import count
 
 import pytest
+
+from autoheal.model import OWN_LABELS, Decision, Mode, OutcomeKind
 from executor.fakes import (
     SERVICE,
     Crash,
@@ -22,8 +24,6 @@ from executor.fakes import (
     replicas,
     rich_spec,
 )
-
-from autoheal.model import OWN_LABELS, Decision, Mode, OutcomeKind
 
 TAKEOVER_S = 16
 # Long enough to attempt, to settle twice and to have nothing more to do.

@@ -9,17 +9,6 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from executor.fakes import (
-    SERVICE,
-    STRANGER,
-    VERSION,
-    Fault,
-    Loss,
-    World,
-    a_decision,
-    replicas,
-    rich_spec,
-)
 
 from autoheal import records
 from autoheal.adapters.service_spec import LABEL_WITHDRAWN
@@ -37,6 +26,17 @@ from autoheal.model import (
     OutcomeKind,
 )
 from autoheal.records import INTENTS, OUTCOMES
+from executor.fakes import (
+    SERVICE,
+    STRANGER,
+    VERSION,
+    Fault,
+    Loss,
+    World,
+    a_decision,
+    replicas,
+    rich_spec,
+)
 
 DAY_S = 24 * 3600
 
@@ -238,19 +238,24 @@ def test_a_new_executor_leaves_concluded_decisions_alone(world: World) -> None:
     assert world.the_outcome_of(decision).kind is OutcomeKind.APPLIED
 
 
-def test_what_is_remembered_is_forgotten_only_when_it_cannot_come_back(world: World) -> None:
+def test_a_decision_older_than_memory_is_left_out(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.clock.advance(DAY_S + 60)
     decision = world.decide(a_decision())
-    executor = world.executor()
-    world.run(executor)
-    world.clock.advance(DAY_S + 120)
-    world.decide(decision)
-    world.run(executor)
-    world.clock.advance(DAY_S)
-    world.run(executor)
-    assert executor._concluded == {}
-    world.decide(decision)
-    world.run(executor)
+    world.run(world.executor())
+    assert world.outcomes_of(decision) == []
+    assert "is older than what is remembered" in caplog.text
+
+
+def test_an_id_is_forgotten_only_when_its_decision_cannot_come_back(world: World) -> None:
+    decision = world.decide(a_decision(expires_at_ms=world.clock.ms + 4000))
+    executor = world.executor(pace=Pace(history_ms=5000))
+    for _ in range(30):
+        world.run(executor, 1)
+        world.decide(decision)
     assert len(world.outcomes_of(decision)) == 1
+    assert executor._concluded == {}
 
 
 def test_a_standby_does_nothing(world: World) -> None:
@@ -432,6 +437,41 @@ def test_a_service_that_moves_between_reading_and_writing_makes_the_write_stale(
     assert replicas(world.spec) == 2
 
 
+@pytest.mark.parametrize("shown", ["nothing", "an old state"])
+def test_a_stale_write_is_unconfirmed_while_the_service_cannot_be_seen(
+    world: World, shown: str
+) -> None:
+    decision = world.decide(a_decision())
+    old = copy.deepcopy(world.swarm.services[SERVICE])
+
+    def overtake() -> None:
+        world.swarm.edit(SERVICE, lambda spec: spec["Labels"].update(x="y"))
+        world.swarm.reads = [RemoteUnreachable("cut off") if shown == "nothing" else old]
+
+    world.steps.once("before POST", overtake)
+    world.run(world.executor())
+    first, second = world.outcomes_of(decision)
+    assert first.kind is OutcomeKind.UNCONFIRMED
+    assert "update out of sequence" in first.reason
+    assert (second.kind, second.stale) == (OutcomeKind.NOT_APPLIED, True)
+
+
+def test_a_write_that_ends_in_an_error_of_our_own_is_in_doubt(world: World) -> None:
+    decision = world.decide(a_decision())
+    executor = world.executor()
+
+    def fail() -> None:
+        raise RuntimeError("a mistake of ours")
+
+    world.steps.once("after POST", fail)
+    executor.tick()
+    world.clock.advance(0.001)
+    with pytest.raises(RuntimeError):
+        executor.tick()
+    world.run(executor)
+    assert world.the_outcome_of(decision).reason.startswith("settled: the service carries")
+
+
 def test_a_write_that_a_proxy_sent_twice_is_applied_and_known_to_be(world: World) -> None:
     decision = world.decide(a_decision())
     world.swarm.faults = [Fault.REPEATED]
@@ -506,6 +546,16 @@ def test_while_a_write_is_in_doubt_no_other_is_begun(world: World) -> None:
     assert world.the_outcome_of(waiting).kind is OutcomeKind.APPLIED
 
 
+def test_nothing_is_settled_when_the_lease_is_about_to_end(world: World) -> None:
+    decision = an_inherited(world)
+    executor = world.executor()
+    world.steps.once("after cut", lambda: world.clock.advance(6))
+    executor.tick()
+    assert world.swarm.posts == []
+    world.run(executor)
+    assert world.the_outcome_of(decision).kind is OutcomeKind.APPLIED
+
+
 def test_settling_keeps_its_pace(world: World) -> None:
     world.decide(a_decision())
     executor = world.executor()
@@ -535,6 +585,16 @@ def test_an_inherited_write_that_never_left_is_sent_again(world: World) -> None:
     world.run(world.executor())
     assert world.the_outcome_of(decision).kind is OutcomeKind.APPLIED
     assert len(world.store.intents()) == 1
+
+
+def test_an_inherited_write_to_a_service_that_cannot_be_read_is_unconfirmed(
+    world: World,
+) -> None:
+    decision = an_inherited(world)
+    world.swarm.reads = [RemoteUnreachable("timed out")] * 2
+    world.run(world.executor())
+    kinds = [outcome.kind for outcome in world.outcomes_of(decision)]
+    assert kinds == [OutcomeKind.UNCONFIRMED, OutcomeKind.APPLIED]
 
 
 def test_an_inherited_write_is_applied_if_the_service_carries_our_label(world: World) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from executor.fakes import SERVICE, Crash, Fault, Loss, World, a_decision, replicas, rich_spec
-from executor.test_crashes import assert_invariants, differs_only_in_what_is_ours
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoheal.executor import Executor
 from autoheal.model import ActionKind, Decision, Mode
+from executor.fakes import SERVICE, Crash, Fault, Loss, World, a_decision, replicas, rich_spec
+from executor.test_crashes import assert_invariants, differs_only_in_what_is_ours
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.floats(allow_nan=False),

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from executor.fakes import SERVICE, START_MS, VERSION, World, a_decision, rich_spec
 
 from autoheal.executor import OF_SERVICE, ON_PAPER
 from autoheal.model import ActionKind, Decision, Mode, OutcomeKind
+from executor.fakes import SERVICE, START_MS, VERSION, World, a_decision, rich_spec
 
 SOUND = a_decision()
 

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from executor.fakes import KEY, FakeStore, World, a_decision
-
 from autoheal.errors import RemoteError
 from autoheal.model import ActionKind, Decision, Mode
 from autoheal.notifier import Destination, NotifierLoop
 from autoheal.ports import Alert
 from autoheal.telemetry import Telemetry
+from executor.fakes import KEY, FakeStore, World, a_decision
 
 
 def an_escalation(world: World, *, firing: bool = True, **changes: Any) -> Decision:  # noqa: ANN401  # any field of a decision

@@ -8,9 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from executor.fakes import START_MS, FakeClock, World, a_decision
-from notifier.listener import Listener
-from notifier.scenes import a_notifier, fires, run
 
 from autoheal.adapters.alertmanager import Alertmanager
 from autoheal.adapters.webhook import Webhook
@@ -18,6 +15,9 @@ from autoheal.errors import RemoteRefused, RemoteUnreachable, UserError
 from autoheal.model import ActionKind, Evidence, Mode
 from autoheal.notifier import Destination, Escalation
 from autoheal.ports import Notifier
+from executor.fakes import START_MS, FakeClock, World, a_decision
+from notifier.listener import Listener
+from notifier.scenes import a_notifier, fires, run
 
 Build = Callable[..., Notifier]
 

@@ -6,13 +6,13 @@ from collections import Counter
 from itertools import count, pairwise
 
 import pytest
-from executor.fakes import Crash, Loss, World, a_decision
-from notifier.scenes import FakeNotifier, a_notifier, an_escalation, ends, fires, run
 
 from autoheal import records
 from autoheal.errors import RemoteRefused, RemoteUnreachable
 from autoheal.model import Mode, OutcomeKind
 from autoheal.notifier import Destination, NotifierLoop
+from executor.fakes import Crash, Loss, World, a_decision
+from notifier.scenes import FakeNotifier, a_notifier, an_escalation, ends, fires, run
 
 DOWN = RemoteUnreachable("http://hook: ConnectTimeout")
 

@@ -6,15 +6,15 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from executor.fakes import World
-from notifier.scenes import a_notifier, ends, fires, run
-from rig.alertmanager import Alertmanager as Server
-from rig.commands import wait_for
 
 from autoheal.adapters.alertmanager import Alertmanager
 from autoheal.adapters.clock import SystemClock
 from autoheal.model import Mode, OutcomeKind
 from autoheal.notifier import Destination
+from executor.fakes import World
+from notifier.scenes import a_notifier, ends, fires, run
+from rig.alertmanager import Alertmanager as Server
+from rig.commands import wait_for
 
 
 @pytest.fixture

@@ -477,10 +477,9 @@ class Rig:
         target = f"/containers/json?all=1&filters={_filters(label=['com.docker.swarm.task.id'])}"
         found = [(node, entry) for node in self.nodes for entry in node.get(target)]
         for node, entry in found:
-            # Swarm never removes the containers of a completed job.
-            if entry["State"] == "exited":
-                with contextlib.suppress(EngineError):
-                    node.delete(f"/containers/{entry['Id']}")
+            # Swarm never removes the containers of a job, not even one that still runs.
+            with contextlib.suppress(EngineError):
+                node.delete(f"/containers/{entry['Id']}?force=1")
         return not found
 
     # -- orders to burners

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from store import servers
-from store.proxy import Proxy
 
 from context_store import Store
+from store import servers
+from store.proxy import Proxy
 
 _prefixes = itertools.count()
 

@@ -1,10 +1,10 @@
 import pytest
+
+from context_store import Lease, Retention, Store, StoreFull, StoreRefused, StoreUnavailable
 from store.conftest import Connect
 from store.proxy import Proxy
 from store.scenes import all_values, an_append
 from store.servers import Server, raw
-
-from context_store import Lease, Retention, Store, StoreFull, StoreRefused, StoreUnavailable
 
 CHANGES: dict[str, bytes | None] = {"_": b"tick 1", "web": b"firing"}
 

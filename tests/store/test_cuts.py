@@ -2,13 +2,13 @@ import threading
 import time
 
 import pytest
+
+from context_store import Append, Cut, Stamp, Store, StoreUnavailable
+from context_store.reader import PAGE_ENTRIES
 from store.conftest import Connect
 from store.proxy import Proxy
 from store.scenes import an_append, cut_of_all, past, sequences
 from store.servers import Server, raw
-
-from context_store import Append, Cut, Stamp, Store, StoreUnavailable
-from context_store.reader import PAGE_ENTRIES
 
 
 def test_an_entry_comes_back_with_its_times_and_without_the_stamp_among_its_fields(

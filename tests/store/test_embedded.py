@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from store.scenes import all_values, an_append
-from store.servers import binary, until
 
 from context_store import EmbeddedServer, Store, StoreFull, StoreRefused, StoreUnavailable, embedded
+from store.scenes import all_values, an_append
+from store.servers import binary, until
 
 ROOT = Path(__file__).parents[2]
 

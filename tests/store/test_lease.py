@@ -6,12 +6,12 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from context_store import EmbeddedServer, Lease, Store, StoreUnavailable
 from store.conftest import Connect
 from store.proxy import Proxy
 from store.scenes import an_append
 from store.servers import Server, binary, raw, until
-
-from context_store import EmbeddedServer, Lease, Store, StoreUnavailable
 
 
 def taken(lease: Lease | None) -> Lease:

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from redis._parsers.base import BaseParser
 from redis.exceptions import ConnectionError as ConnectionLost
-from store.scenes import an_append
-from store.servers import DURABLE, TCP_KINDS, TcpServer, raw
 
 import context_store
 from context_store import Store, StoreFull, StoreRefused, StoreUnavailable
 from context_store.connection import server_facts
 from context_store.errors import translate
+from store.scenes import an_append
+from store.servers import DURABLE, TCP_KINDS, TcpServer, raw
 
 SECRET = "s3cret-%41"  # noqa: S105  # of a test
 
@@ -39,8 +39,10 @@ def kind(request: pytest.FixtureRequest) -> str:
 @contextlib.contextmanager
 def serving(kind: str, directory: Path, *settings: str) -> Iterator[TcpServer]:
     server = TcpServer(kind, directory, *settings)
-    yield server
-    server.stop()
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 @contextlib.contextmanager
@@ -58,8 +60,10 @@ def stub(reply: bytes) -> Iterator[str]:
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        yield f"redis://127.0.0.1:{listener.getsockname()[1]}"
-        listener.shutdown(socket.SHUT_RDWR)
+        try:
+            yield f"redis://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
 
 
 def bulk(text: str) -> bytes:

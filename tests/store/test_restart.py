@@ -3,11 +3,11 @@ import signal
 import threading
 
 import pytest
+
+from context_store import StoreUnavailable
 from store.conftest import Connect
 from store.scenes import an_append, cut_of_all, sequences
 from store.servers import Server, raw
-
-from context_store import StoreUnavailable
 
 
 def test_a_killed_server_comes_back_with_all_that_was_acknowledged(

@@ -1,6 +1,5 @@
-from store.scenes import an_append, cut_of_all, sequences
-
 from context_store import Reach, Retention, Store
+from store.scenes import an_append, cut_of_all, sequences
 
 
 def test_trimming_by_age_goes_by_the_stores_clock(store: Store) -> None:

@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -139,14 +141,15 @@ def run(swarm_rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
 def _play(rig: Rig, parts: Parts, alertmanager: Alertmanager) -> Run:
     """The scenes, one beside the other; `web` is the sentinel that must be acted on."""
     names = ("web", "plain", "everywhere", "job", "rolling", "fresh", "off", "manual", "alarm")
-    small = {"cpus": 0.05}
-    for name in ("web", "fresh", "manual", "alarm"):
-        rig.create_service(name, labels=ARMED, **small)
-    rig.create_service("plain", **small)
-    rig.create_service("everywhere", mode="global", labels=ARMED, **small)
-    rig.create_service("job", mode="replicated-job", labels=ARMED, **small)
-    rig.create_service("off", replicas=0, labels=ARMED, **small)
-    rig.create_service("rolling", replicas=2, labels=ARMED, extra=["--update-delay=10m"], **small)
+    create = partial(rig.create_service, cpus=0.05)
+    for name in ("web", "fresh", "manual"):
+        create(name, labels=ARMED)
+    create("plain")
+    create("alarm")  # an escalation needs no label
+    create("everywhere", mode="global", labels=ARMED)
+    create("job", mode="replicated-job", labels=ARMED)
+    create("off", replicas=0, labels=ARMED)
+    create("rolling", replicas=2, labels=ARMED, extra=["--update-delay=10m"])
     rig.wait_running("web", 1)
     rig.wait_running("rolling", 2)
     for name in names:
@@ -201,7 +204,7 @@ def test_its_tasks_ran_on_all_three_nodes(run: Run) -> None:
 
 def test_no_running_task_was_lost_by_scaling(run: Run) -> None:
     looks = run.observer.looks["web"]
-    for before, after in zip(looks, looks[1:], strict=False):
+    for before, after in pairwise(looks):
         lost = before.tasks.keys() - after.tasks.keys()
         assert len(lost) <= 1, "at most the one that a scale-down took"
         if after.at < run.idle_at:
@@ -279,9 +282,7 @@ def test_an_escalation_reaches_alertmanager_and_is_resolved(run: Run) -> None:
 
 
 def test_each_update_changed_one_leaf_and_our_label(run: Run) -> None:
-    for before, after in zip(
-        run.observer.looks["web"], run.observer.looks["web"][1:], strict=False
-    ):
+    for before, after in pairwise(run.observer.looks["web"]):
         assert _without_ours(before.spec) == _without_ours(after.spec)
 
 

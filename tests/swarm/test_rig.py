@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from rig.alertmanager import Alertmanager
 from rig.commands import RigError, RigTimeoutError
 from rig.docker_proxy import DockerProxy
