@@ -158,6 +158,7 @@ def limits_of(settings: Settings) -> Limits:
         settle_timeout_ms=settings.settle_timeout_ms,
         decision_expiry_ms=settings.decision_expiry_ms,
         inventory_stale_ms=STALE_INVENTORIES * settings.inventory_interval_ms,
+        handover_ms=settings.lease_ttl_ms + 2 * settings.step_ms,
         breaker_failures=settings.breaker_failures,
         breaker_cool_off_ms=settings.breaker_cool_off_ms,
     )

@@ -140,7 +140,7 @@ class Alert(Protocol):
 class Write:
     """One entry to append. Sent again with the same `sequence` it counts once.
 
-    `sequence` rises strictly per writer and stream; `taken` is the writer's monotonic time in seconds
+    `sequence` rises strictly per writer and stream; `taken` is the writer's monotonic time, in s,
     at which what it tells was true, so that a late delivery does not shift it.
     """
 

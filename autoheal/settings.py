@@ -325,7 +325,8 @@ class Settings(BaseModel):
         "unix:///var/run/docker.sock", description="The Docker engine, or the proxy before it"
     )
     docker_timeout_ms: Annotated[int, _duration("1s", "5m")] = Field(
-        10_000, description="How long to wait for an answer of Docker"
+        5_000,
+        description="How long to wait for an answer of Docker; the lease must last twice as long",
     )
     rules: Annotated[tuple[Path, ...], _Paths("paths, with commas between")] = Field(
         (Path("rules"),), description="Rule files, and directories of them"

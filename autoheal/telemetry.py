@@ -106,6 +106,10 @@ class Telemetry:
         """Seconds since the loop last ticked."""
         return self._clock.monotonic() - self._last_tick[loop]
 
+    def limit(self, loop: str) -> float:
+        """Seconds after which the loop counts as stale."""
+        return self._limit[loop]
+
     def stale(self) -> dict[str, float]:
         """The loops that are late, with their age in seconds."""
         ages = {loop: self.age(loop) for loop in self._limit}

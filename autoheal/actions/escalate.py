@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from autoheal.actions.base import Action, Leaf, Plan, Unable
 from autoheal.model import ActionKind, Service
+
+Severity = Literal["critical", "warning", "info"]
 
 QUIET = 0
 FIRING = 1
@@ -20,7 +22,7 @@ class Escalate(Action):
     leaf: ClassVar[Leaf | None] = None
     example: ClassVar[str] = "{action: escalate, severity: critical}"
 
-    severity: str = "warning"
+    severity: Severity = "warning"
 
     def plan(self, service: Service) -> Plan | Unable:
         """From quiet to firing; the way back is the rule's, not the action's."""

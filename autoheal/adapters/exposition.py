@@ -215,9 +215,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _stale_loops(self) -> list[str]:
         telemetry = self.server.telemetry
-        limits = telemetry._limit  # noqa: SLF001  # telemetry tells it nowhere else
         return [
-            f"{loop}: last tick {age:.0f}s ago, limit {limits[loop]:g}s"
+            f"{loop}: last tick {age:.0f}s ago, limit {telemetry.limit(loop):g}s"
             for loop, age in sorted(telemetry.stale().items())
         ]
 

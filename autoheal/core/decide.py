@@ -174,7 +174,8 @@ def _step(
 ) -> dict[str, RuleState]:
     """The next states of the rules that are not inactive. A long gap starts them over."""
     gap_ms = tick.now_ms - tick.before.now_ms
-    late = gap_ms > (tick.limits.missed_ticks + 1) * tick.limits.step_ms
+    limits = tick.limits
+    late = gap_ms > max((limits.missed_ticks + 1) * limits.step_ms, limits.handover_ms)
     after = {}
     for rule in rules:
         known = None if late else state.rules.get(rule.name)
@@ -204,6 +205,8 @@ def _contend(tick: _Tick, service: Service, bids: list[Bid]) -> list[Candidate]:
 def _alarm(tick: _Tick, service: Service, lane: Lane) -> str | None:
     """The escalation that is firing on the service in this lane, if there is one."""
     firing = tick.services[service.id].escalated
+    if not firing:
+        return None
     rules = (rule for rule in tick.rules.rules if rule.name in firing and lane_of(rule) is lane)
     return next((rule.name for rule in rules), None)
 
@@ -263,8 +266,11 @@ def _raise(tick: _Tick, service: Service, bids: Iterable[Bid]) -> None:
 
 def _resolve(tick: _Tick, service: Service, readings: Mapping[str, Reading]) -> None:
     """End the alerts that are over: the condition is FALSE, the rule gone, the service off."""
+    escalated = sorted(tick.services[service.id].escalated)
+    if not escalated:
+        return
     escalations = {r.name for r in tick.rules.rules if r.then.kind is ActionKind.ESCALATE}
-    for name in sorted(tick.services[service.id].escalated):
+    for name in escalated:
         reading = readings.get(name) if name in escalations else None
         if service.replicas == 0:
             _end(tick, service.id, name, "the service was switched off", None)

@@ -10,7 +10,10 @@ MINUTE_MS = 60_000
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Durations in ms. `actions_at_once` counts per max_mode, over all services."""
+    """Durations in ms. `actions_at_once` counts per max_mode, over all services.
+
+    Pending rules survive `missed_ticks` in a row, and a gap of `handover_ms`: a change of leader.
+    """
 
     step_ms: int = 5 * SECOND_MS
     deploy_hold_ms: int = 10 * MINUTE_MS
@@ -24,3 +27,4 @@ class Limits:
     breaker_cool_off_ms: int = 1 * MINUTE_MS
     actions_at_once: int = 1
     missed_ticks: int = 3
+    handover_ms: int = 0

@@ -105,7 +105,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
-    """All rules in force, and the digest of the texts they were read from."""
+    """All rules in force, sorted by name; `hash` is the digest of what they mean."""
 
     hash: str
     rules: tuple[Rule, ...]

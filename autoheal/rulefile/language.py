@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable
-from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 
 from autoheal.actions import ACTIONS, Action, Escalate
 from autoheal.core.rule import (
@@ -54,9 +54,6 @@ _METRIC_SHAPE = Shape(
     ("metric", "over", *_COMPARISONS, "over_tasks", "over_time"), ("metric", "over"), _METRIC
 )
 _EVENT_SHAPE = Shape(("event", "over", *_COMPARISONS), ("event", "over"), _EVENT)
-
-# The words a parameter of an action may be, by its name, where its annotation is a mere `str`.
-_WORDS = {"severity": ("critical", "warning", "info")}
 
 
 class Reader:
@@ -280,5 +277,4 @@ def _value(fields: Fields, name: str, kind: Any) -> object:  # noqa: ANN401  # a
         return fields.whole(name, least=1, most=COUNT_MAX)
     if kind is float:
         return fields.number(name)
-    choices = get_args(kind) if get_origin(kind) is Literal else _WORDS[name]
-    return fields.word(name, name, choices)
+    return fields.word(name, name, get_args(kind))

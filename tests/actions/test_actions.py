@@ -6,13 +6,13 @@ import copy
 from typing import Any
 
 import pytest
-from builders import service
 from hypothesis import given
 from hypothesis import strategies as st
 
 from autoheal.actions import ACTIONS, Escalate, Plan, ScaleDown, ScaleUp, Unable
 from autoheal.actions.replicas import REPLICAS
 from autoheal.model import ActionKind
+from builders import service
 
 
 @pytest.mark.parametrize(

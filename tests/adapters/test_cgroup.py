@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from adapters.fakes import HandClock, container, figures, write
 
+from adapters.fakes import HandClock, container, figures, write
 from autoheal.adapters.cgroup import CgroupStats
 from autoheal.metrics import MEASURED
 from autoheal.records import container_key

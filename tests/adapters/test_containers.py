@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from adapters.fakes import HandClock, TableReader
 
+from adapters.fakes import HandClock, TableReader
 from autoheal.adapters.containers import TaskContainer, TaskContainers, container_pid
 from autoheal.errors import RemoteUnreachable
 

@@ -10,8 +10,8 @@ from threading import Thread
 
 import pytest
 import requests
-from adapters.engine import Engine, Handler, Seen
 
+from adapters.engine import Engine, Handler, Seen
 from autoheal.adapters.docker_api import (
     ForbiddenRequestError,
     ReadOnlyDocker,

@@ -10,8 +10,8 @@ from itertools import islice
 from typing import Any
 
 import pytest
-from adapters.engine import Engine, Handler, Seen
 
+from adapters.engine import Engine, Handler, Seen
 from autoheal.adapters.clock import SystemClock
 from autoheal.adapters.docker_api import ReadOnlyDocker
 from autoheal.adapters.docker_events import DockerEvents

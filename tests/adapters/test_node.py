@@ -3,8 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from adapters.fakes import write
 
+from adapters.fakes import write
 from autoheal.adapters.node import ProcNode
 from autoheal.model import NodeFigures
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from adapters.fakes import HandClock, TableReader, container, figures
 
+from adapters.fakes import HandClock, TableReader, container, figures
 from autoheal.adapters.stats_api import ApiStats, AutoStats, limits_from, reading_from
 from autoheal.errors import RemoteUnreachable
 from autoheal.metrics import MEASURED

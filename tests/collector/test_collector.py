@@ -10,9 +10,8 @@ from queue import Empty, Queue
 
 import numpy as np
 import pytest
-from adapters.fakes import HandClock, container
-from collector.fakes import Store, value
 
+from adapters.fakes import HandClock, container
 from autoheal.adapters.containers import TaskContainer
 from autoheal.collector import Collector, Sources
 from autoheal.errors import RemoteError, RemoteUnreachable
@@ -30,6 +29,7 @@ from autoheal.records import (
     unpack_samples,
 )
 from autoheal.telemetry import Telemetry
+from collector.fakes import Store, value
 
 A, B = container("a"), container("b")
 FIGURES = NodeFigures(2.0, 12.5, 1000, 50.0)

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from adapters.fakes import HandClock, TableReader
-from collector.fakes import Store, value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adapters.fakes import HandClock, TableReader
 from autoheal.adapters.swarm_objects import node_from, service_from, task_from
 from autoheal.errors import RemoteRefused, RemoteUnreachable
 from autoheal.inventory import InventoryPublisher
@@ -18,6 +17,7 @@ from autoheal.model import Inventory
 from autoheal.outbox import Outbox
 from autoheal.records import INVENTORY, unpack_inventory
 from autoheal.telemetry import Telemetry
+from collector.fakes import Store, value
 
 Raw = dict[str, Any]
 

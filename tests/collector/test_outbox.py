@@ -5,14 +5,14 @@ import threading
 from collections.abc import Sequence
 
 import pytest
-from adapters.fakes import HandClock
-from collector.fakes import Store, value
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapters.fakes import HandClock
 from autoheal.outbox import Outbox
 from autoheal.ports import Write
 from autoheal.telemetry import Telemetry
+from collector.fakes import Store, value
 
 
 @pytest.fixture

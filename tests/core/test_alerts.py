@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from builders import MINUTE, NOW, STEP, escalate, scale_up, scene
 
 from autoheal.core.alerts import step
 from autoheal.core.state import RuleState
 from autoheal.model import Verdict
+from builders import MINUTE, NOW, STEP, escalate, scale_up, scene
 
 RULE = scale_up(for_ms=MINUTE)
 PENDING = RuleState(RULE.hash, NOW)

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoheal.core.arbiter import Bid, contend, lane_of
+from autoheal.core.readings import Reading
+from autoheal.core.rule import Comparison, Rule
+from autoheal.core.state import Lane
+from autoheal.model import Mode, Verdict
 from builders import (
     CPU_HIGH,
     CPU_LOW,
@@ -13,14 +21,6 @@ from builders import (
     scene,
     service,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-
-from autoheal.core.arbiter import Bid, contend, lane_of
-from autoheal.core.readings import Reading
-from autoheal.core.rule import Comparison, Rule
-from autoheal.core.state import Lane
-from autoheal.model import Mode, Verdict
 
 
 def bid(rule: Rule, replicas: int = 2) -> Bid:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from builders import LONG_AGO, MINUTE, NOW, scale_up, scene, service
 
 from autoheal.core.changes import Change, classify, observe
 from autoheal.core.state import Flight, Lane, LaneState, ServiceState
 from autoheal.model import LABEL_DECISION, ActionKind, Mode, OutcomeKind, Service
+from builders import LONG_AGO, MINUTE, NOW, scale_up, scene, service
 
 FLIGHT = Flight("d2", ActionKind.SCALE_UP, "r", 2, 3, Mode.LIVE, NOW, NOW + MINUTE)
 

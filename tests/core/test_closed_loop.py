@@ -10,23 +10,6 @@ import sys
 from dataclasses import dataclass, field
 
 import pytest
-from builders import (
-    ARMED,
-    LONG_AGO,
-    MINUTE,
-    NOW,
-    STEP,
-    batch,
-    escalate,
-    inventory,
-    metric_condition,
-    roster_row,
-    rule_set,
-    scale_down,
-    scale_up,
-    service,
-    task,
-)
 
 from autoheal import records
 from autoheal.core.decide import Verdicts, decide
@@ -44,6 +27,23 @@ from autoheal.model import (
     Outcome,
     OutcomeKind,
     Service,
+)
+from builders import (
+    ARMED,
+    LONG_AGO,
+    MINUTE,
+    NOW,
+    STEP,
+    batch,
+    escalate,
+    inventory,
+    metric_condition,
+    roster_row,
+    rule_set,
+    scale_down,
+    scale_up,
+    service,
+    task,
 )
 
 SERVICES = ("api", "jobs", "web")

@@ -5,6 +5,17 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoheal.core.decide import decide
+from autoheal.core.evidence import describe
+from autoheal.core.limits import Limits
+from autoheal.core.readings import Reading
+from autoheal.core.rule import Aggregate, Comparison, Match, Rule
+from autoheal.core.state import State
+from autoheal.model import ActionKind, Evidence, Mode, Verdict
+from autoheal.records import decision_body, identified
 from builders import (
     CPU_HIGH,
     MINUTE,
@@ -19,17 +30,6 @@ from builders import (
     scene,
     service,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-
-from autoheal.core.decide import decide
-from autoheal.core.evidence import describe
-from autoheal.core.limits import Limits
-from autoheal.core.readings import Reading
-from autoheal.core.rule import Aggregate, Comparison, Match, Rule
-from autoheal.core.state import State
-from autoheal.model import ActionKind, Evidence, Mode, Verdict
-from autoheal.records import decision_body, identified
 
 
 def test_a_decision_says_everything_about_itself() -> None:

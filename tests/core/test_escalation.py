@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from autoheal.model import ActionKind, Decision, Evidence, Mode
 from builders import (
     HOUR,
     MINUTE,
@@ -12,8 +13,6 @@ from builders import (
     scale_up,
     scene,
 )
-
-from autoheal.model import ActionKind, Decision, Evidence, Mode
 
 
 def raised() -> tuple[Scene, Decision]:

@@ -5,6 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+
+from autoheal.core.breaker import Circuit
+from autoheal.core.rule import Comparison, Rule
+from autoheal.core.state import Flight, Lane, LaneState, Phase
+from autoheal.model import Decision, Mode, OutcomeKind
 from builders import (
     CPU_LOW,
     MINUTE,
@@ -17,11 +22,6 @@ from builders import (
     scene,
     service,
 )
-
-from autoheal.core.breaker import Circuit
-from autoheal.core.rule import Comparison, Rule
-from autoheal.core.state import Flight, Lane, LaneState, Phase
-from autoheal.model import Decision, Mode, OutcomeKind
 
 ALWAYS = metric_condition("cpu_percent", MINUTE, Comparison.AT_LEAST, 0.0)
 EXPIRY = MINUTE

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
+
+from autoheal import records
+from autoheal.core.fold import HANDOVER_MS, Fold
+from autoheal.model import Intent, OutcomeKind, Verdict
 from builders import (
     CPU_HIGH,
     HOUR,
@@ -23,10 +27,6 @@ from builders import (
     service,
     task,
 )
-
-from autoheal import records
-from autoheal.core.fold import HANDOVER_MS, Fold
-from autoheal.model import Intent, OutcomeKind, Verdict
 
 OOM = event_condition(over_ms=10 * MINUTE)
 RULES = rule_set(scale_up(), escalate(when=OOM))

@@ -6,6 +6,9 @@ import dataclasses
 from collections.abc import Callable
 
 import pytest
+
+from autoheal.core.guards import GUARDS
+from autoheal.model import LABEL_ALLOW, LABEL_ENABLE, LABEL_ROLE, LABEL_STACK, Mode, ServiceMode
 from builders import (
     ARMED,
     HOUR,
@@ -19,9 +22,6 @@ from builders import (
     scene,
     service,
 )
-
-from autoheal.core.guards import GUARDS
-from autoheal.model import LABEL_ALLOW, LABEL_ENABLE, LABEL_ROLE, LABEL_STACK, Mode, ServiceMode
 
 AT = NOW + STEP
 STACK = {**ARMED, LABEL_STACK: "shop"}

@@ -9,6 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoheal.core.readings import Frame, Reading
+from autoheal.core.rule import Aggregate, Comparison, MetricCondition
+from autoheal.core.swarm_view import Span
+from autoheal.core.window import Window
+from autoheal.metrics import METRICS
+from autoheal.model import Service, Verdict
 from builders import (
     LONG_AGO,
     MINUTE,
@@ -20,15 +29,6 @@ from builders import (
     service,
     task,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-
-from autoheal.core.readings import Frame, Reading
-from autoheal.core.rule import Aggregate, Comparison, MetricCondition
-from autoheal.core.swarm_view import Span
-from autoheal.core.window import Window
-from autoheal.metrics import METRICS
-from autoheal.model import Service, Verdict
 
 SLOTS = 5
 SLOT = NOW // STEP

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from builders import NOW
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +23,7 @@ from autoheal.core.state import (
 )
 from autoheal.errors import BadRecordError
 from autoheal.model import ActionKind, Mode
+from builders import NOW
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 whole = st.integers(0, 2**53)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from builders import LONG_AGO, MINUTE, NOW, inventory, node, service, task
 from hypothesis import given
 from hypothesis import strategies as st
 
 from autoheal.core.swarm_view import ENDED_STATES, SwarmView
 from autoheal.model import Inventory
+from builders import LONG_AGO, MINUTE, NOW, inventory, node, service, task
 
 
 def view_of(*inventories: Inventory, at_ms: int = NOW) -> SwarmView:

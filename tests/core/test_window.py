@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
-from builders import NOW, STEP, batch, roster_row, service
 from hypothesis import given
 from hypothesis import strategies as st
 
 from autoheal.core.window import INITIAL_COLUMNS, SPARE_SLOTS, Window
 from autoheal.metrics import MEASURED, METRIC_BY_NAME
 from autoheal.model import Service
+from builders import NOW, STEP, batch, roster_row, service
 
 LENGTH = 6
 SLOT = NOW // STEP

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import batch, container_of, decision, roster_row
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,6 +28,7 @@ from autoheal.model import (
     Task,
     TickRecord,
 )
+from builders import batch, container_of, decision, roster_row
 
 KEY = b"k" * 32
 

@@ -65,7 +65,7 @@ def test_defaults() -> None:
         "proc_root": Path("/proc"),
         "node_root": Path("/"),
         "docker_url": "unix:///var/run/docker.sock",
-        "docker_timeout_ms": 10_000,
+        "docker_timeout_ms": 5_000,
         "rules": (Path("rules"),),
         "signing_key": None,
         "alertmanager_url": None,
