@@ -547,11 +547,13 @@ def test_while_a_write_is_in_doubt_no_other_is_begun(world: World) -> None:
 
 
 def test_nothing_is_settled_when_the_lease_is_about_to_end(world: World) -> None:
-    decision = an_inherited(world)
     executor = world.executor()
+    executor.tick()
+    decision = an_inherited(world)
     world.steps.once("after cut", lambda: world.clock.advance(6))
     executor.tick()
     assert world.swarm.posts == []
+    assert world.outcomes_of(decision) == []
     world.run(executor)
     assert world.the_outcome_of(decision).kind is OutcomeKind.APPLIED
 
@@ -684,7 +686,9 @@ def test_dry_run_settles_by_looking_alone(world: World) -> None:
     decision = an_inherited(world)
     executor = world.executor(Mode.DRY_RUN)
     world.run(executor, 100)
-    assert [outcome.kind for outcome in world.outcomes_of(decision)] == [OutcomeKind.UNCONFIRMED]
+    (outcome,) = world.outcomes_of(decision)
+    assert outcome.kind is OutcomeKind.UNCONFIRMED
+    assert outcome.reason.endswith("nothing is sent: the executor runs in dry run")
     assert world.swarm.posts == []
     world.swarm.edit(SERVICE, lambda spec: spec["Labels"].update({LABEL_DECISION: decision.id}))
     world.run(executor)
@@ -772,12 +776,13 @@ def test_an_outcome_that_could_not_be_written_is_written_once_later(
     assert len(world.swarm.posts) == 1
 
 
-def test_a_store_that_was_away_for_long_finds_us_in_office_again(world: World) -> None:
+@pytest.mark.parametrize("loss", list(Loss))
+def test_a_store_that_was_away_for_long_finds_us_in_office_again(world: World, loss: Loss) -> None:
     decision = world.decide(a_decision())
     executor = world.executor()
     executor.tick()
     world.clock.advance(0.001)
-    world.store.losses = [None, Loss.REPLY]
+    world.store.losses = [None, loss]
     with pytest.raises(ConnectionError):
         executor.tick()
     world.store.away = True
@@ -800,6 +805,29 @@ def test_what_a_successor_has_settled_is_not_reported_by_the_one_before(world: W
     new.stop()
     world.run(old)
     assert world.the_outcome_of(decision).reason.startswith("settled: ")
+
+
+def test_what_nobody_settled_in_between_is_settled_by_the_one_before(world: World) -> None:
+    decision = world.decide(a_decision())
+    old, new = world.executor(), world.executor()
+    old.tick()
+    world.clock.advance(0.001)
+    world.store.losses = [None, Loss.REQUEST]
+    with pytest.raises(ConnectionError):
+        old.tick()
+    world.clock.advance(20)
+    new.tick()
+    new.stop()
+    world.run(old)
+    assert world.the_outcome_of(decision).reason.startswith("settled: ")
+
+
+def test_our_own_intent_found_after_the_lease_was_lost_is_not_written_again(world: World) -> None:
+    decision = world.decide(a_decision())
+    world.steps.once("after append intents", lambda: world.clock.advance(20))
+    world.run(world.executor())
+    assert world.the_outcome_of(decision).kind is OutcomeKind.APPLIED
+    assert len(world.store.intents()) == 1
 
 
 def test_a_full_disk_keeps_docker_untouched(world: World) -> None:

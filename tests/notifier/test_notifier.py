@@ -9,7 +9,7 @@ import pytest
 
 from autoheal import records
 from autoheal.errors import RemoteRefused, RemoteUnreachable
-from autoheal.model import Mode, OutcomeKind
+from autoheal.model import Mode, Outcome, OutcomeKind
 from autoheal.notifier import Destination, NotifierLoop
 from executor.fakes import Crash, Loss, World, a_decision
 from notifier.scenes import FakeNotifier, a_notifier, an_escalation, ends, fires, run
@@ -402,6 +402,29 @@ def test_one_that_loses_office_while_telling_does_not_report(world: World) -> No
     world.steps.once("after send", taken_over)
     run(world, first)
     assert len(world.outcomes_of(began)) == 1
+
+
+def test_one_that_loses_office_while_telling_tells_nobody_else(world: World) -> None:
+    slow, other = FakeNotifier(world, "slow", takes_s=20.0), FakeNotifier(world, "other")
+    loop = a_notifier(world, once(slow), once(other))
+    fires(world)
+    world.clock.advance(0.001)
+    loop.tick()
+    world.clock.advance(0.001)
+    loop.tick()
+    assert slow.calls == 1
+    assert other.calls == 0
+
+
+def test_a_beginning_left_open_by_a_predecessor_is_settled_though_its_end_is_known(
+    world: World,
+) -> None:
+    began = fires(world)
+    over = ends(world)
+    outcome = Outcome(over.id, over.service, OutcomeKind.APPLIED, "told: fake", Mode.LIVE)
+    world.write(records.OUTCOMES, records.pack_outcome(outcome))
+    run(world, a_notifier(world, again(FakeNotifier(world))))
+    assert world.the_outcome_of(began).kind is OutcomeKind.APPLIED
 
 
 def test_death_at_every_step_tells_at_least_once_and_reports_once() -> None:

@@ -1,0 +1,237 @@
+"""The command line as a person meets it: one clear line for each mistake, exit code 2."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rig.swarm import Rig
+from store.servers import DURABLE, TcpServer
+
+USER_ERROR = 2
+KEY = "k" * 32
+GOOD_RULE = """
+rules:
+  - name: cpu-high
+    when: {metric: cpu_percent, over: 2m, above: 80}
+    then: {action: scale_up, max: 3}
+"""
+BAD_RULE = GOOD_RULE.replace("2m", "2 minutes")
+
+
+def autoheal(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("AUTOHEAL_")}
+    return subprocess.run(
+        [sys.executable, "-m", "autoheal", *arguments],
+        env={**clean, "AUTOHEAL_LISTEN": "off", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], *lines: str) -> None:
+    assert done.returncode == USER_ERROR
+    assert done.stderr.splitlines() == [f"autoheal: {line}" for line in lines]
+    assert done.stdout == ""
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> Path:
+    path = tmp_path / "rules.yaml"
+    path.write_text(GOOD_RULE)
+    return path
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[TcpServer]:
+    server = TcpServer("redis", tmp_path, *DURABLE)
+    yield server
+    server.stop()
+
+
+def engine(url: str, rules: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    settings = {"AUTOHEAL_STORE_URL": url, "AUTOHEAL_SIGNING_KEY": KEY, **environment}
+    return autoheal("engine", "--rules", str(rules), **settings)
+
+
+def test_help_names_every_command() -> None:
+    done = autoheal("--help")
+    assert done.returncode == 0
+    for command in ("run", "collector", "engine", "executor", "status", "check"):
+        assert f"  {command} " in done.stdout
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, autoheal.cli\n"
+        "heavy = {'docker', 'redis', 'numpy', 'pydantic', 'apscheduler', 'ruamel'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_check_says_ok(rules: Path) -> None:
+    done = autoheal("check", str(rules))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1 rule in 1 file: ok\n", "")
+
+
+def test_check_reports_every_mistake_with_its_place(rules: Path) -> None:
+    rules.write_text(BAD_RULE.replace("scale_up", "scale_upp"))
+    done = autoheal("check", str(rules))
+    assert done.returncode == USER_ERROR
+    first, second = done.stderr.splitlines()
+    assert first.startswith(f"autoheal: {rules}:4:") and '"2 minutes" is not a duration' in first  # noqa: PT018  # one line, two parts
+    assert second.startswith(f"autoheal: {rules}:5:") and "scale_up" in second  # noqa: PT018  # likewise
+
+
+def test_no_docker(tmp_path: Path, rules: Path) -> None:
+    url = f"unix://{tmp_path}/docker.sock"
+    done = autoheal("run", "--rules", str(rules), "--docker-url", url)
+    assert_refused(
+        done,
+        f"no Docker engine at {url}: Docker at {url} gave no answer: No such file or directory"
+        " (is it running, and may this user open its socket?)",
+    )
+
+
+def test_no_store(rules: Path) -> None:
+    done = engine("redis://127.0.0.1:1", rules)
+    assert done.returncode == USER_ERROR
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("autoheal: the store at redis://127.0.0.1:1 does not answer: ")
+
+
+def test_no_store_configured(rules: Path) -> None:
+    done = autoheal("engine", "--rules", str(rules), AUTOHEAL_SIGNING_KEY=KEY)
+    assert_refused(done, "no store: set AUTOHEAL_STORE_URL (redis://HOST:PORT)")
+
+
+def test_no_signing_key(rules: Path, store: TcpServer) -> None:
+    done = autoheal("engine", "--rules", str(rules), AUTOHEAL_STORE_URL=store.url)
+    assert_refused(
+        done,
+        "no signing key: engine and executor must share one"
+        " (set AUTOHEAL_SIGNING_KEY_FILE, or the secret autoheal_signing_key)",
+    )
+
+
+def test_a_store_that_evicts(tmp_path: Path, rules: Path) -> None:
+    server = TcpServer("redis", tmp_path, "--maxmemory-policy", "allkeys-lru")
+    try:
+        done = engine(server.url, rules)
+    finally:
+        server.stop()
+    assert done.returncode == USER_ERROR
+    (line,) = done.stderr.splitlines()
+    assert "allkeys-lru" in line
+    assert "noeviction" in line
+
+
+def test_a_rule_file_that_is_not_there(tmp_path: Path, store: TcpServer) -> None:
+    missing = tmp_path / "nowhere.yaml"
+    done = engine(store.url, missing)
+    assert done.returncode == USER_ERROR
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"autoheal: {missing}:1:1: ")
+
+
+def test_a_rule_file_that_cannot_be_read(tmp_path: Path, store: TcpServer) -> None:
+    unreadable = tmp_path / "folder.yaml"
+    unreadable.symlink_to("/proc/self/mem")
+    done = engine(store.url, unreadable)
+    assert done.returncode == USER_ERROR
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"autoheal: {unreadable}:1:1: ")
+
+
+def test_an_invalid_rule_file(rules: Path, store: TcpServer) -> None:
+    rules.write_text(BAD_RULE)
+    done = engine(store.url, rules)
+    assert_refused(
+        done,
+        f'{rules}:4:39: rules[0].when.over: "2 minutes" is not a duration (try 2m)',
+    )
+
+
+def test_a_misspelt_setting(rules: Path) -> None:
+    done = autoheal("run", "--rules", str(rules), AUTOHEAL_STORE_ULR="redis://x")
+    assert_refused(
+        done, "AUTOHEAL_STORE_ULR: there is no such setting (did you mean AUTOHEAL_STORE_URL?)"
+    )
+
+
+def test_status_without_a_run(tmp_path: Path) -> None:
+    done = autoheal("status", AUTOHEAL_DATA_DIRECTORY=str(tmp_path))
+    assert_refused(
+        done,
+        f"no store: {tmp_path}/store.url tells of no running `autoheal run`"
+        " (start one, or set AUTOHEAL_STORE_URL)",
+    )
+
+
+def test_status_of_a_store_without_an_engine(store: TcpServer) -> None:
+    done = autoheal("status", AUTOHEAL_STORE_URL=store.url)
+    assert_refused(done, "no engine has decided anything in the last hour (is one running?)")
+
+
+@pytest.mark.rig
+def test_the_engine_must_be_a_manager_of_a_swarm(rules: Path) -> None:
+    with Rig(f"c{os.getpid() % 10**6}", managers=1, workers=1) as rig:
+        (worker,) = rig.workers
+        not_manager = (
+            f"the engine at {worker.url} is not a Swarm manager:"
+            " run this on a manager (on workers: autoheal collector)"
+        )
+        arguments = ("run", "--rules", str(rules), "--docker-url", worker.url)
+        assert_refused(autoheal(*arguments), not_manager)
+        worker.docker("swarm", "leave")
+        assert_refused(
+            autoheal(*arguments),
+            f"the engine at {worker.url} is in no Swarm (docker swarm init, or join)",
+        )
+
+
+@pytest.mark.rig
+def test_run_alone_keeps_its_memory_drains_on_sigterm_and_leaves_nothing_running(
+    tmp_path: Path, rules: Path
+) -> None:
+    with Rig(f"a{os.getpid() % 10**6}", managers=1, workers=0) as rig:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("AUTOHEAL_")}
+        data = tmp_path / "data"
+        settings = {
+            "AUTOHEAL_LISTEN": "off",
+            "AUTOHEAL_DATA_DIRECTORY": str(data),
+            "AUTOHEAL_STEP": "1s",
+            "AUTOHEAL_RULES": str(rules),
+            "AUTOHEAL_DOCKER_URL": rig.manager.url,
+        }
+        rig.create_service("web")
+        for _ in range(2):
+            process = subprocess.Popen(
+                [sys.executable, "-m", "autoheal", "run"],
+                env={**clean, **settings},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            deadline = time.monotonic() + 60
+            while "web" not in (shown := autoheal("status", **settings)).stdout:
+                assert process.poll() is None, process.communicate()[1]
+                assert time.monotonic() < deadline, shown.stderr
+                time.sleep(0.5)
+            process.terminate()
+            _, log = process.communicate(timeout=30)
+            assert process.returncode == 0, log
+            assert log.splitlines()[-1].endswith("INFO app: stopped")
+            assert "Traceback" not in log
+            assert not (data / "store.url").exists()
+        assert "tick" in shown.stdout
+        assert (data / "signing_key").stat().st_mode & 0o777 == 0o600
