@@ -277,7 +277,12 @@ class TestErrors:
             ReadOnlyDocker(url)
 
 
-def test_speaks_tcp() -> None:
+def test_speaks_tcp_past_the_proxies_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
     class Tcp(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = b'{"ApiVersion": "1.41"}'

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from autoheal.core.alerts import step
@@ -81,3 +83,11 @@ def test_one_tick_that_is_not_true_starts_a_pending_rule_over(figure: float | No
     world.figures["web"] = 90.0
     assert world.wait(MINUTE) == ()
     assert len(world.tick()) == 1
+
+
+@pytest.mark.parametrize(("gap_ms", "fires"), [(MINUTE, True), (MINUTE + 1, False)])
+def test_a_change_of_leader_keeps_what_is_pending_too(gap_ms: int, *, fires: bool) -> None:
+    world = scene(escalate(for_ms=MINUTE))
+    world.limits = dataclasses.replace(world.limits, handover_ms=MINUTE)
+    world.tick()
+    assert bool(world.tick(gap_ms)) is fires
