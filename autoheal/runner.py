@@ -25,7 +25,7 @@ STALE_S = 20.0
 WATCH_S = 0.5
 STALE_TICKS = 4
 
-log = logging.getLogger("runner")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
