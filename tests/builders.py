@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import HealthCheck, settings
 
 from autoheal.actions import Action, Escalate, ScaleDown, ScaleUp
+from autoheal.actions.escalate import Severity
 from autoheal.core.decide import Verdicts, decide
 from autoheal.core.fold import Dated, Snapshot
 from autoheal.core.limits import Limits
@@ -291,7 +292,7 @@ def scale_down(
 def escalate(
     name: str = "page",
     *,
-    severity: str = "critical",
+    severity: Severity = "critical",
     when: Condition = CPU_HIGH,
     for_ms: int = 0,
     mode: Mode = Mode.LIVE,

@@ -171,6 +171,30 @@ def test_a_vanished_container_is_left_out_and_its_directory_forgotten(
     assert stats.sample([]).matrix.shape == (len(MEASURED), 0)
 
 
+def test_a_container_whose_directory_just_went_has_no_row(
+    tmp_path: Path, clock: HandClock, hierarchy: str
+) -> None:
+    write(tmp_path, tree(hierarchy, f"docker/{A.id}", 10.0, 10, 1))
+    stats = CgroupStats(clock, cgroup_root=str(tmp_path))
+    stats.sample([A])
+    for directory in list(tmp_path.rglob(A.id)):
+        shutil.rmtree(directory)
+    assert stats.roster([A]) == ()
+
+
+def test_a_container_whose_directory_moved_is_looked_for_again(
+    tmp_path: Path, clock: HandClock, hierarchy: str
+) -> None:
+    write(tmp_path, tree(hierarchy, f"docker/{A.id}", 10.0, 10, 1))
+    stats = CgroupStats(clock, cgroup_root=str(tmp_path))
+    stats.sample([A])
+    for directory in list(tmp_path.rglob(A.id)):
+        shutil.rmtree(directory)
+    stats.sample([A])
+    write(tmp_path, tree(hierarchy, f"system.slice/docker-{A.id}.scope", 10.0, 10, 1))
+    assert stats.sample([A]).keys == (container_key(A.id),)
+
+
 def test_a_counter_that_goes_back_gives_no_rate(
     tmp_path: Path, clock: HandClock, hierarchy: str
 ) -> None:
@@ -233,6 +257,7 @@ def test_found_through_the_first_process(
 def test_a_foreign_namespace_in_proc_is_not_followed(tmp_path: Path, clock: HandClock) -> None:
     root, proc = tmp_path / "cgroup", tmp_path / "proc"
     write(root, tree("v2", f"some/where/{A.id}", 10.0, 100, 10))
+    (tmp_path / A.id).mkdir()
     write(proc, {"4711/cgroup": f"0::/../{A.id}\n"})
     stats = CgroupStats(clock, cgroup_root=str(root), proc_root=str(proc), pid_of={A.id: 4711}.get)
     assert figures(stats.sample([A]), A.id)["pids"] == 12, "found by the walk"
@@ -241,12 +266,10 @@ def test_a_foreign_namespace_in_proc_is_not_followed(tmp_path: Path, clock: Hand
 def test_a_place_once_found_serves_the_next_container_without_a_walk(
     tmp_path: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stats = CgroupStats(clock, cgroup_root=str(tmp_path))
-    write(tmp_path, tree("v1", f"rig/{A.id}", 10.0, 100, 10))
-    assert len(CgroupStats(clock, cgroup_root=str(tmp_path)).sample([A]).keys) == 1
+    write(tmp_path, tree("v1", f"odd{{}}/{A.id}", 10.0, 100, 10))
     stats = CgroupStats(clock, cgroup_root=str(tmp_path))
     stats.sample([A])
-    write(tmp_path, tree("v1", f"rig/{B.id}", 10.0, 100, 10))
+    write(tmp_path, tree("v1", f"odd{{}}/{B.id}", 10.0, 100, 10))
     monkeypatch.setattr("os.walk", lambda _: pytest.fail("walked"))
     assert len(stats.sample([A, B]).keys) == 2
 

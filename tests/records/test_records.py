@@ -414,3 +414,9 @@ def test_a_container_id_that_is_not_hexadecimal_is_a_bad_record() -> None:
     roster = GOOD["samples"]["roster"].replace(container_of("a").encode(), b"no container")
     with pytest.raises(BadRecordError):
         records.unpack_samples({**GOOD["samples"], "roster": roster})
+
+
+@pytest.mark.parametrize("data", [b"NaN", b"[Infinity]", b'{"a":-Infinity}'])
+def test_what_only_python_calls_a_number_is_not_parsed(data: bytes) -> None:
+    with pytest.raises(BadRecordError, match="not JSON"):
+        records.parse(data)
