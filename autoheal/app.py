@@ -30,7 +30,7 @@ from autoheal.adapters.logs import configure
 from autoheal.adapters.node import ProcNode
 from autoheal.adapters.stats_api import ApiStats, AutoStats
 from autoheal.adapters.webhook import Webhook
-from autoheal.collector import Collector, Sources
+from autoheal.collector import EVENTS_LOOP, Collector, Sources
 from autoheal.core.limits import Limits
 from autoheal.engine import Engine, Rulebook
 from autoheal.errors import RemoteError, UserError
@@ -48,7 +48,8 @@ STALE_INVENTORIES = 4
 DEFAULT_RULES = (Path("rules"),)
 STORE_ADDRESS = "store.url"
 AUDIT_FILE = "audit.jsonl"
-INVENTORY_LOOK_S = 1.0
+INVENTORY_LOOK_S = 0.5
+EVENTS_STALE_S = 60.0
 ENGINE_REST_S = 0.25
 NOTIFIER_PERIOD_S = 1.0
 EXECUTOR_PERIOD_S = 1.0
@@ -74,6 +75,10 @@ class Memory:
     def append(self, writes: Sequence[Write]) -> None:
         """See ports.StreamWriter."""
         self._store.append_all([self._append(write) for write in writes])
+
+    def append_under(self, lease: Lease, writes: Sequence[Write]) -> bool:
+        """See ports.Store."""
+        return self._store.append_under(_lease(lease), [self._append(write) for write in writes])
 
     def commit(
         self,
@@ -335,7 +340,6 @@ def _add_collector(process: _Process, store: context_store.Store, node: str) -> 
         docker,
         clock,
         process.outbox("inventory", store),
-        telemetry,
         interval_s=settings.inventory_interval_ms / 1000,
         keyframe_s=settings.keyframe_interval_ms / 1000,
     )
@@ -362,14 +366,14 @@ def _add_collector(process: _Process, store: context_store.Store, node: str) -> 
     process.runner.add_job(
         Job("collector", collector.tick, step_s, lambda: _to_middle_of_slot(store, settings))
     )
-    process.runner.add_loop(
-        Loop(
-            "inventory",
-            lambda: publisher.tick() if publisher.seconds_until_due() == 0 else None,
-            process.runner.rest,
-            min(INVENTORY_LOOK_S, settings.inventory_interval_ms / 1000),
-        )
-    )
+
+    def due(at_most_s: float) -> bool:
+        process.runner.rest(min(at_most_s, INVENTORY_LOOK_S))
+        return publisher.seconds_until_due() == 0
+
+    interval_s = settings.inventory_interval_ms / 1000
+    process.runner.add_loop(Loop("inventory", publisher.tick, due, interval_s))
+    telemetry.expect(EVENTS_LOOP, EVENTS_STALE_S)
     return collector
 
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     )
     from autoheal.telemetry import Telemetry
 
-LOOP = "collector"
 EVENTS_LOOP = "events"
 ROSTER_EVERY_S = 300.0
 RECONNECT_FIRST_S = 1.0
@@ -80,25 +79,17 @@ class Collector:
         self._thread: threading.Thread | None = None
 
     def tick(self) -> None:
-        """Take one sample of everything and send it, with all that still waits."""
-        began = self._clock.monotonic()
+        """Take one sample of everything and send it, with all that still waits.
+
+        Raises RemoteError (Docker does not answer) and ConnectionError (the store is away; what
+        could not be sent waits).
+        """
         try:
-            containers = self._sources.containers.containers()
-            taken = self._clock.monotonic()
-            batch = self._batch(containers)
-        except RemoteError as error:
-            _log.warning("no sample of this node: %s", error)
-            self._telemetry.failed(LOOP)
-            self._samples.flush()
-            return
-        self._samples.put(SAMPLES, pack_samples(batch), taken)
-        count = len(batch.samples.keys)
-        self._telemetry.samples.inc(count)
-        self._telemetry.samples_missing.inc(len(containers) - count)
-        if self._samples.flush():
-            self._telemetry.ticked(LOOP, self._clock.monotonic() - began)
-        else:
-            self._telemetry.failed(LOOP)
+            self._sample()
+        finally:
+            sent = self._samples.flush()
+        if not sent:
+            raise ConnectionError("the store is away: samples wait")
 
     def start(self) -> None:
         """Follow Docker's events from now on."""
@@ -110,6 +101,15 @@ class Collector:
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(STOP_S)
+
+    def _sample(self) -> None:
+        containers = self._sources.containers.containers()
+        taken = self._clock.monotonic()
+        batch = self._batch(containers)
+        self._samples.put(SAMPLES, pack_samples(batch), taken)
+        count = len(batch.samples.keys)
+        self._telemetry.samples.inc(count)
+        self._telemetry.samples_missing.inc(len(containers) - count)
 
     def _batch(self, containers: Sequence[Container]) -> SampleBatch:
         samples = self._sources.stats.sample(containers)

@@ -26,9 +26,7 @@ from autoheal.records import INVENTORY, pack_inventory
 if TYPE_CHECKING:
     from autoheal.outbox import Outbox
     from autoheal.ports import Clock, SwarmReader
-    from autoheal.telemetry import Telemetry
 
-LOOP = "inventory"
 INTERVAL_S = 15.0
 UNSETTLED_S = 5.0
 KEYFRAME_S = 300.0
@@ -72,7 +70,6 @@ class InventoryPublisher:
         reader: SwarmReader,
         clock: Clock,
         outbox: Outbox,
-        telemetry: Telemetry,
         *,
         interval_s: float = INTERVAL_S,
         keyframe_s: float = KEYFRAME_S,
@@ -80,7 +77,6 @@ class InventoryPublisher:
         self._reader = reader
         self._clock = clock
         self._outbox = outbox
-        self._telemetry = telemetry
         self._interval_s = interval_s
         self._keyframe_s = keyframe_s
         self._due_at = clock.monotonic()
@@ -100,20 +96,19 @@ class InventoryPublisher:
             self._due_at = min(self._due_at, self._clock.monotonic() + DEBOUNCE_S)
 
     def tick(self) -> None:
-        """If this node leads: read everything, publish what is new."""
-        began = self._clock.monotonic()
-        self._due_at = began + self._interval_s
+        """If this node leads: read everything, publish what is new.
+
+        Raises RemoteError (Docker does not answer) and ConnectionError (the store is away).
+        """
+        self._due_at = self._clock.monotonic() + self._interval_s
         try:
             self._note_leader(swarm_role(self._reader).leader)
-            told = self._publish() if self._leader else True
-        except RemoteError as error:
-            _log.warning("no inventory: %s", error)
+            sent = self._publish() if self._leader else True
+        except RemoteError:
             self._published = None  # another node may have led and told meanwhile: start anew
-            told = False
-        if told:
-            self._telemetry.ticked(LOOP, self._clock.monotonic() - began)
-        else:
-            self._telemetry.failed(LOOP)
+            raise
+        if not sent:
+            raise ConnectionError("the store is away: the inventory waits")
 
     def _publish(self) -> bool:
         taken, clock_ms = self._clock.monotonic(), self._clock.wall_ms()

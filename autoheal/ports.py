@@ -256,6 +256,10 @@ class Store(StreamWriter, Leases, Protocol):
         """The store's clock."""
         ...
 
+    def append_under(self, lease: Lease, writes: Sequence[Write]) -> bool:
+        """Append all or none; False, and none, once a newer lease of that name was given."""
+        ...
+
     def state(self) -> dict[str, bytes]:
         """The engine's state, one field per service."""
         ...

@@ -94,6 +94,23 @@ class Store:
         ids = self._connector.transaction([self._xadd(append) for append in appends])
         return tuple(as_text(entry_id) for entry_id in ids)
 
+    def append_under(self, lease: Lease, appends: Sequence[Append]) -> bool:
+        """Append, all or nothing, unless a newer lease was given: then False, and nothing.
+
+        The epoch is watched, so that a holder who stood still past his lease's end adds nothing to
+        what his successor has written. After StoreUnavailable call again with the same arguments.
+        """
+        epoch_key = self._leases.epoch_key(lease.name)
+
+        def attempt(session: Session) -> bool:
+            (epoch,) = session.watch((epoch_key,), [("GET", epoch_key)])
+            if epoch is None or as_int(epoch) != lease.epoch:
+                return False
+            session.transaction([self._xadd(append) for append in appends])
+            return True
+
+        return settled(self._connector, attempt)
+
     def reader(self, streams: Sequence[str], *, since_ms: int) -> Reader:
         """Return a reader of these streams that starts at `since_ms`, inclusive."""
         return Reader(self._connector, prefix=self._prefix, streams=streams, since_ms=since_ms)

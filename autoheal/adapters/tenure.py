@@ -124,7 +124,7 @@ class Tenure:
         """Take up an entry to be written by `flush`."""
         self._sequences[stream] += 1
         write = Write(stream, fields, self._sequences[stream], self._clock.monotonic())
-        self.then(partial(self._store.append, (write,)))
+        self.then(partial(self._append, write))
 
     def then(self, step: Step) -> None:
         """Take up something else to be done by `flush`, after all that was taken up before."""
@@ -139,6 +139,11 @@ class Tenure:
             self.require()
             self._unreported[0]()
             self._unreported.popleft()
+
+    def _append(self, write: Write) -> None:
+        # Whoever stood still past the end of his lease must not add to what his successor wrote.
+        if self._lease is None or not self._store.append_under(self._lease, (write,)):
+            raise TenureOver(f"the lease {self._name!r} is another's by now")
 
     def _gain(self) -> Lease | None:
         self._lease = self._reader = None

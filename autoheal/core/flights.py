@@ -91,7 +91,7 @@ def _judged(breaker: Breaker, outcome: Outcome, at_ms: int, limits: Limits) -> B
         case OutcomeKind.NOT_APPLIED if not outcome.stale:
             return breaker.failed(outcome.decision, at_ms, limits.breaker_failures)
         case _:
-            return breaker.abandoned(outcome.decision)
+            return breaker
 
 
 def moved_on(

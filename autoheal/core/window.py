@@ -93,7 +93,7 @@ class Window:
         return len(self._column)
 
     def forget(self) -> None:
-        """Free the columns of containers without a sample in the whole ring."""
+        """Free the columns of containers without a sample in the whole ring: they are all NaN."""
         if self.head is None:
             return
         oldest = self.head - self.slots
@@ -164,8 +164,6 @@ class Window:
             column = self._free.pop()
             self._column[row.key] = column
             self._last_slot[column] = NEVER
-            for data in self._data.values():
-                data[:, column] = np.nan
         self._owner[column] = row
         self._column_of_task[row.task] = column
         return column

@@ -124,8 +124,16 @@ def test_forgetting_changes_no_later_snapshot() -> None:
     for step in range(120):
         now_ms = NOW + step * STEP
         name = f"web.{step // 40}"
-        ended = [task(f"web.{n}", state="failed", index=11) for n in range(step // 40)]
-        shown = inventory(services=[service()], tasks=[*ended, task(name)], index=100 + step)
+        ended = [
+            task(f"web.{n}", state="failed", index=11, since_ms=NOW + (n + 1) * 40 * STEP)
+            for n in range(step // 40)
+        ]
+        shown = inventory(
+            services=[service()],
+            tasks=[*ended, task(name)],
+            index=100 + step,
+            clock_ms=now_ms,
+        )
         for made in (forgetful, plain):
             take(made, records.INVENTORY, records.pack_inventory(shown), now_ms)
             packed = records.pack_samples(batch({name: [0.01 * step]}, [roster_row(name)]))

@@ -435,15 +435,47 @@ def test_the_slot_now_being_filled_does_not_count() -> None:
         assert frame.read(condition).of("web").value == value
 
 
-def test_services_do_not_see_each_others_tasks() -> None:
+@pytest.mark.parametrize("order", [sorted, lambda names: sorted(names, key=lambda n: n[::-1])])
+def test_services_do_not_see_each_others_tasks(
+    order: Callable[[Sequence[str]], Sequence[str]],
+) -> None:
     condition = metric_condition("throttled_percent", OVER, Comparison.ABOVE, 10.0)
     names = ["a.1", "a.2", "b.1", "c.1", "c.2"]
     world = World(
         {name: [10.0 * number] * SLOTS for number, name in enumerate(names)},
         (service("a"), service("b"), service("c")),
     )
-    read_back = {name: reading.value for name, reading in read(world, condition).items()}
-    assert read_back == {"a": 5.0, "b": 20.0, "c": 35.0}
+    found = {name: each.value for name, each in read(world, condition, order=order).items()}
+    assert found == {"a": 5.0, "b": 20.0, "c": 35.0}
+
+
+@pytest.mark.parametrize("metric", ["cpu_percent", "memory_percent", "throttled_percent"])
+def test_what_a_limit_bounds_is_filled_in_below_too(metric: str) -> None:
+    condition = metric_condition(metric, OVER, Comparison.BELOW, 60.0)
+    full_figure = {"cpu_percent": 0.5, "memory_percent": 64.0, "throttled_percent": 50.0}[metric]
+    row = [full_figure, full_figure, None, full_figure, full_figure]
+    of = service(cpu_limit=1.0, memory_limit=128)
+    assert of_one(row, condition, of=of) == Reading(Verdict.FALSE, 60.0)
+
+
+@pytest.mark.parametrize(
+    ("comparison", "value"), [(Comparison.ABOVE, 40.0), (Comparison.BELOW, 60.0)]
+)
+@pytest.mark.parametrize("over_tasks", Aggregate)
+def test_a_slot_before_any_task_was_ready_counts_as_missing(
+    over_tasks: Aggregate, comparison: Comparison, value: float
+) -> None:
+    condition = metric_condition("throttled_percent", OVER, comparison, 10.0, over_tasks)
+    world = World({"web.1": [50.0] * SLOTS}, ages_ms={"web.1": OVER - STEP})
+    assert read(world, condition)["web"].value == value
+
+
+@pytest.mark.parametrize("over_tasks", Aggregate)
+def test_a_task_that_is_not_ready_weighs_nothing(over_tasks: Aggregate) -> None:
+    condition = metric_condition("throttled_percent", OVER, Comparison.ABOVE, 10.0, over_tasks)
+    for strange in (0.0, 100.0):
+        world = World({"web.1": [50.0] * SLOTS, "web.2": [strange] * SLOTS}, ages_ms={"web.2": 0})
+        assert read(world, condition)["web"].value == 50.0
 
 
 def test_a_window_shorter_than_a_step_is_one_slot() -> None:

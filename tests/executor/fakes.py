@@ -228,14 +228,20 @@ class FakeStore:
         self._steps.point(f"after {name}")
 
     def append(self, writes: Sequence[Write]) -> None:
+        raise NotImplementedError
+
+    def append_under(self, lease: Any, writes: Sequence[Write]) -> bool:  # noqa: ANN401  # ports.Lease
         with self.operation(f"append {', '.join(write.stream for write in writes)}"):
             loss = self.data.losses.pop(0) if self.data.losses else None
             if loss is Loss.REQUEST:
                 raise ConnectionError("the request was lost")
+            if self.data.epochs.get(lease.name) != lease.epoch:
+                return False
             for write in writes:
                 self.data.add(self._boot, write)
             if loss is Loss.REPLY:
                 raise ConnectionError("the reply was lost")
+        return True
 
     def reader(self, streams: Sequence[str], *, since_ms: int) -> FakeReader:
         return FakeReader(self, streams, since_ms)

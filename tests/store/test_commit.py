@@ -1,6 +1,6 @@
 import pytest
 
-from context_store import Lease, Retention, Store, StoreFull, StoreRefused, StoreUnavailable
+from context_store import Append, Lease, Retention, Store, StoreFull, StoreRefused, StoreUnavailable
 from store.conftest import Connect
 from store.proxy import Proxy
 from store.scenes import all_values, an_append
@@ -56,6 +56,52 @@ def test_a_marker_needs_a_value(store: Store) -> None:
     for state in ({}, {"_": None}):
         with pytest.raises(ValueError, match="marker"):
             store.commit(a_lease(store), state=state, marker="_", appends=[])
+
+
+def two_appends() -> list[Append]:
+    return [an_append(sequence=n, value=b"%d" % n) for n in (1, 2)]
+
+
+def test_appends_under_a_lease_happen_while_it_is_the_newest(store: Store) -> None:
+    lease = a_lease(store)
+    assert store.append_under(lease, two_appends())
+    store.release(lease)
+    assert store.append_under(lease, [an_append(sequence=3, value=b"3")]), "nobody came after"
+    assert store.acquire("engine", "other", 60) is not None
+    assert not store.append_under(lease, [an_append(sequence=4, value=b"4")])
+    assert all_values(store) == [b"1", b"2", b"3"]
+
+
+def test_appends_under_a_lease_that_was_never_given_write_nothing(store: Store) -> None:
+    assert not store.append_under(Lease("engine", "me", 1, 0.0), two_appends())
+    assert nothing_happened(store)
+
+
+def test_a_newer_epoch_between_the_check_and_the_appends_fences(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = a_lease(store)
+    xadd = store._xadd
+
+    def overtaken(append: Append) -> object:
+        store.acquire("engine", "me", 60)
+        return xadd(append)
+
+    monkeypatch.setattr(store, "_xadd", overtaken)
+    assert not store.append_under(lease, two_appends())
+    assert nothing_happened(store)
+
+
+def test_appends_whose_reply_was_lost_are_read_once_when_sent_again(
+    store: Store, proxy: Proxy, connect: Connect
+) -> None:
+    lease = a_lease(store)
+    through = connect(proxy.url)
+    proxy.on(b"EXEC", "lose reply")
+    with pytest.raises(StoreUnavailable):
+        through.append_under(lease, two_appends())
+    assert through.append_under(lease, two_appends())
+    assert all_values(store) == [b"1", b"2"]
 
 
 @pytest.mark.parametrize("fault", ["lose reply", "lose request"])
