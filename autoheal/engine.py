@@ -34,7 +34,7 @@ CLOCK_JUMP_MS = 5_000
 # A fold must reach back past the oldest slot far enough to meet a roster and an inventory keyframe.
 KEYFRAME_MARGIN_MS = 6 * 60_000
 
-log = logging.getLogger("engine")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

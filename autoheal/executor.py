@@ -89,7 +89,7 @@ OUT_OF_SEQUENCE = "update out of sequence"
 NOT_FOUND = 404
 CLIENT_ERRORS = range(400, 500)
 
-log = logging.getLogger("executor")
+log = logging.getLogger(__name__)
 
 
 class Audit(Protocol):

@@ -50,7 +50,7 @@ ROUNDS_MAX = 20
 SEEN_MAX = 100_000
 NOBODY_TO_TELL = "no Alertmanager or webhook is configured"
 
-log = logging.getLogger("notifier")
+log = logging.getLogger(__name__)
 
 Identity = tuple[str, str]
 

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from autoheal import app, records
+from autoheal.app import stores
 from autoheal.model import Decision, Outcome, OutcomeKind, TickRecord
 from autoheal.ports import Entry
 from autoheal.settings import load_settings
@@ -153,7 +154,7 @@ class Parts:
     # what the store holds
 
     @property
-    def memory(self) -> app.Memory:
+    def memory(self) -> stores.Memory:
         return app.open_memory(load_settings({"AUTOHEAL_STORE_URL": self.store.url}))
 
     def entries(self, stream: str) -> Sequence[Entry]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from autoheal.adapters.delivery import rfc3339
 from autoheal.ports import Clock
 
-log = logging.getLogger("audit")
+log = logging.getLogger(__name__)
 
 
 class AuditLog:

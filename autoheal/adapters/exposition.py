@@ -26,7 +26,7 @@ from autoheal.errors import UserError
 from autoheal.settings import parse_listen
 from autoheal.telemetry import Telemetry
 
-log = logging.getLogger("exposition")
+log = logging.getLogger(__name__)
 
 _CONNECTIONS_MAX = 16
 _CONNECTION_AGE_S_MAX = 10.0

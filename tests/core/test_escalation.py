@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from autoheal.model import ActionKind, Decision, Evidence, Mode
+from autoheal.records import identified
 from builders import (
     HOUR,
     MINUTE,
@@ -33,6 +34,7 @@ def test_it_is_resolved_once_when_its_condition_is_false() -> None:
     world, _ = raised()
     world.figures["web"] = 10.0
     (resolved,) = world.tick()
+    assert resolved == identified(resolved)
     assert (resolved.start, resolved.target, resolved.rule) == (1, 0, "page")
     assert resolved.reason == "resolved: mean cpu_percent over 2m is 10, no longer above 80"
     assert resolved.evidence == (Evidence("mean cpu_percent over 2m", 10.0, "above 80"),)

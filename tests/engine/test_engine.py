@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import builders
-from autoheal import app, records, replay, rulefile, status
+from autoheal import records, replay, rulefile, status
 from autoheal.adapters.clock import SystemClock
+from autoheal.app import stores
 from autoheal.core.limits import Limits
 from autoheal.engine import Engine, Rulebook
 from autoheal.model import Mode, Outcome, OutcomeKind
@@ -50,7 +51,7 @@ class Clock(SystemClock):
         return super().monotonic() + self.ahead_s
 
 
-class Memory(app.Memory):
+class Memory(stores.Memory):
     """The real store, with faults on order."""
 
     lose_commit_replies = 0
@@ -79,9 +80,9 @@ class Scene:
     sequence: int = 0
 
     def memory(self) -> Memory:
-        return Memory(app._connect(self.server.url, self.clock), self.clock)
+        return Memory(stores.connect_to(self.server.url, self.clock), self.clock)
 
-    def engine(self, name: str, memory: app.Memory | None = None) -> Engine:
+    def engine(self, name: str, memory: stores.Memory | None = None) -> Engine:
         return Engine(
             store=memory or self.memory(),
             rulebook=Rulebook(rulefile.parse(RULES), RULES),

@@ -1,0 +1,338 @@
+"""Settings into parts: what each loop is handed, and when it runs.
+
+Dry run is decided here, by what the executor is handed.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import context_store
+from autoheal import records, rulefile
+from autoheal.adapters.actuators import Actuator, DryRunActuator, LiveActuator
+from autoheal.adapters.alertmanager import Alertmanager
+from autoheal.adapters.audit import AuditLog
+from autoheal.adapters.cgroup import CgroupStats
+from autoheal.adapters.clock import SystemClock, boot_id
+from autoheal.adapters.containers import TaskContainers, container_pid
+from autoheal.adapters.docker_api import ReadOnlyDocker, WritableDocker
+from autoheal.adapters.docker_events import DockerEvents
+from autoheal.adapters.node import ProcNode
+from autoheal.adapters.stats_api import ApiStats, AutoStats
+from autoheal.adapters.webhook import Webhook
+from autoheal.app.stores import Memory, data_directory, retention
+from autoheal.collector import EVENTS_LOOP, Collector, Sources
+from autoheal.core.limits import Limits
+from autoheal.engine import Engine, Rulebook
+from autoheal.errors import UserError
+from autoheal.executor import Executor, Pace
+from autoheal.inventory import InventoryPublisher
+from autoheal.model import Mode
+from autoheal.notifier import Destination, NotifierLoop
+from autoheal.outbox import Outbox
+from autoheal.ports import Clock, StatsSource
+from autoheal.runner import Job, Loop, Runner
+from autoheal.settings import Settings, Stats
+from autoheal.telemetry import Telemetry
+
+STALE_INVENTORIES = 4
+DEFAULT_RULES = (Path("rules"),)
+INVENTORY_LOOK_S = 0.5
+EVENTS_STALE_S = 60.0
+ENGINE_REST_S = 0.25
+NOTIFIER_PERIOD_S = 1.0
+EXECUTOR_PERIOD_S = 1.0
+HOUSEKEEPING_S = 60.0
+# What lets the engine decide before its step is over; samples come with every step anyway.
+NEWS = frozenset({records.EVENTS, records.INVENTORY, records.OUTCOMES})
+DECIDED = frozenset({records.DECISIONS})
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The numbers that hold decisions back."""
+    return Limits(
+        step_ms=settings.step_ms,
+        deploy_hold_ms=settings.deploy_hold_ms,
+        operator_hold_ms=settings.operator_hold_ms,
+        warm_up_ms=settings.warm_up_ms,
+        settle_timeout_ms=settings.settle_timeout_ms,
+        decision_expiry_ms=settings.decision_expiry_ms,
+        inventory_stale_ms=STALE_INVENTORIES * settings.inventory_interval_ms,
+        handover_ms=settings.lease_ttl_ms + 2 * settings.step_ms,
+        breaker_failures=settings.breaker_failures,
+        breaker_cool_off_ms=settings.breaker_cool_off_ms,
+    )
+
+
+def rulebook(settings: Settings) -> Rulebook:
+    """The rules in force. Without a rules/ folder here, the packs that ship."""
+    paths = settings.rules
+    if paths == DEFAULT_RULES and not paths[0].exists():
+        paths = (_shipped_rules(),)
+    loaded = rulefile.load(paths)
+    return Rulebook(loaded.rules, loaded.texts)
+
+
+def _shipped_rules() -> Path:
+    """In an installed package beside this file; in a checkout at its top."""
+    package = Path(__file__).parents[1]
+    shipped = package / "shipped" / "rules"
+    return shipped if shipped.is_dir() else package.parent / "rules"
+
+
+def signing_key(settings: Settings) -> bytes:
+    """The key that was given; parts in separate processes cannot do without."""
+    if settings.signing_key is None:
+        raise UserError(
+            "no signing key: engine and executor must share one"
+            " (set AUTOHEAL_SIGNING_KEY_FILE, or the secret autoheal_signing_key)"
+        )
+    return settings.signing_key.get_secret_value()
+
+
+def own_key(settings: Settings) -> bytes:
+    """The key that was given, else one made once and kept: what is in flight outlives a restart."""
+    if settings.signing_key is not None:
+        return settings.signing_key.get_secret_value()
+    path = data_directory(settings) / "signing_key"
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        key = secrets.token_hex(32).encode()
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(file, "wb") as opened:
+            opened.write(key)
+        return key
+
+
+@dataclass(frozen=True)
+class Process:
+    """What all parts of one process share.
+
+    `boot` names this life in leases; `at_end` is what the parts want done when it ends, in order.
+    """
+
+    settings: Settings
+    clock: Clock
+    telemetry: Telemetry
+    runner: Runner
+    boot: str
+    at_end: list[Callable[[], None]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Process:
+        """A process that runs nothing yet."""
+        clock = SystemClock()
+        telemetry = Telemetry(clock)
+        runner = Runner(clock=clock, telemetry=telemetry)
+        return cls(settings, clock, telemetry, runner, f"{socket.gethostname()}-{boot_id()}")
+
+    def outbox(self, name: str, store: context_store.Store) -> Outbox:
+        """A buffer, and a writer of its own, before the store."""
+        return Outbox(name, Memory(store, self.clock), self.telemetry)
+
+    def docker(self) -> ReadOnlyDocker:
+        """A reader of the local engine, which can do nothing else."""
+        return ReadOnlyDocker(self.settings.docker_url, timeout_s=self._docker_timeout_s)
+
+    def actuator(self) -> Actuator:
+        """Dry run is a wiring: then there is nothing here that could write."""
+        if self.settings.mode is Mode.DRY_RUN:
+            return DryRunActuator(self.docker())
+        url = self.settings.docker_url
+        return LiveActuator(WritableDocker(url, timeout_s=self._docker_timeout_s))
+
+    def wait(
+        self, memory: Memory, cursors: Mapping[str, str], streams: frozenset[str], at_most_s: float
+    ) -> bool:
+        """Wait for news on some of the streams that a loop reads; see Loop.wait."""
+        wanted = {stream: cursor for stream, cursor in cursors.items() if stream in streams}
+        if not wanted:
+            return self.runner.rest(at_most_s)
+        return memory.wait(wanted, at_most_s)
+
+    @property
+    def _docker_timeout_s(self) -> float:
+        return self.settings.docker_timeout_ms / 1000
+
+    @property
+    def lease_ttl_s(self) -> float:
+        """How long a silent holder keeps a lease."""
+        return self.settings.lease_ttl_ms / 1000
+
+
+def add_collector(process: Process, store: context_store.Store, node: str) -> Collector:
+    """Samples and events of this node, and the inventory while it leads the Swarm."""
+    settings, clock, telemetry = process.settings, process.clock, process.telemetry
+    docker = process.docker()
+    containers = TaskContainers(docker, clock)
+    publisher = InventoryPublisher(
+        docker,
+        clock,
+        process.outbox("inventory", store),
+        interval_s=settings.inventory_interval_ms / 1000,
+        keyframe_s=settings.keyframe_interval_ms / 1000,
+    )
+
+    def changed() -> None:
+        containers.poke()
+        publisher.poke()
+
+    sources = Sources(
+        containers=containers,
+        stats=_stats(settings, docker, clock),
+        node=ProcNode(str(settings.node_root / "proc")),
+        events=DockerEvents(docker, clock, node, on_change=changed),
+    )
+    collector = Collector(
+        node,
+        sources,
+        clock,
+        telemetry,
+        samples=process.outbox("samples", store),
+        events=process.outbox("events", store),
+    )
+    step_s = settings.step_ms / 1000
+    process.runner.add_job(
+        Job("collector", collector.tick, step_s, lambda: _to_middle_of_slot(store, settings))
+    )
+
+    def due(at_most_s: float) -> bool:
+        process.runner.rest(min(at_most_s, INVENTORY_LOOK_S))
+        return publisher.seconds_until_due() == 0
+
+    interval_s = settings.inventory_interval_ms / 1000
+    process.runner.add_loop(Loop("inventory", publisher.tick, due, interval_s))
+    telemetry.expect(EVENTS_LOOP, EVENTS_STALE_S)
+    process.at_end.append(collector.stop)
+    return collector
+
+
+def _to_middle_of_slot(store: context_store.Store, settings: Settings) -> float:
+    """Seconds until the middle of a slot, where no jitter moves a sample to its neighbour."""
+    try:
+        phase_ms = store.now_ms() % settings.step_ms
+    except context_store.StoreUnavailable:
+        return 0.0
+    return ((settings.step_ms // 2 - phase_ms) % settings.step_ms) / 1000
+
+
+def _stats(settings: Settings, docker: ReadOnlyDocker, clock: Clock) -> StatsSource:
+    cgroup = CgroupStats(
+        clock,
+        cgroup_root=str(settings.cgroup_root),
+        proc_root=str(settings.proc_root),
+        pid_of=lambda container: container_pid(docker, container),
+    )
+    api = ApiStats(docker, clock)
+    match settings.stats:
+        case Stats.CGROUP:
+            return cgroup
+        case Stats.API:
+            return api
+        case Stats.AUTO:
+            return AutoStats(cgroup, api)
+
+
+def add_engine(process: Process, store: context_store.Store, book: Rulebook, key: bytes) -> Engine:
+    """Decisions, and the delivery of escalations."""
+    settings = process.settings
+    memory = Memory(store, process.clock)
+    engine = Engine(
+        store=memory,
+        rulebook=book,
+        limits=limits_of(settings),
+        key=key,
+        clock=process.clock,
+        telemetry=process.telemetry,
+        holder=process.boot,
+        lease_ttl_s=process.lease_ttl_s,
+    )
+    process.runner.add_loop(
+        Loop(
+            "engine",
+            engine.tick,
+            lambda at_most_s: process.wait(memory, engine.cursors, NEWS, at_most_s),
+            settings.step_ms / 1000,
+            rest_s=ENGINE_REST_S,
+        )
+    )
+    notifier = NotifierLoop(
+        store=Memory(store, process.clock),
+        destinations=_destinations(process),
+        clock=process.clock,
+        telemetry=process.telemetry,
+        key=key,
+        holder=process.boot,
+        mode=settings.mode,
+        lease_ttl_s=process.lease_ttl_s,
+    )
+    process.runner.add_loop(
+        Loop(
+            "notifier",
+            notifier.tick,
+            lambda at_most_s: process.wait(memory, notifier.cursors, DECIDED, at_most_s),
+            NOTIFIER_PERIOD_S,
+        )
+    )
+
+    def keep_house() -> None:
+        if engine.is_leader:
+            store.trim(retention(settings))
+
+    process.runner.add_job(Job("housekeeping", keep_house, HOUSEKEEPING_S))
+    process.at_end.extend([engine.stop, notifier.stop])
+    return engine
+
+
+def _destinations(process: Process) -> list[Destination]:
+    settings = process.settings
+    resend_s = settings.resend_interval_ms / 1000
+    destinations = []
+    if settings.alertmanager_url is not None:
+        told = Alertmanager(
+            settings.alertmanager_url, clock=process.clock, mode=settings.mode, resend_s=resend_s
+        )
+        destinations.append(Destination(told, resend_s))
+    if settings.webhook_url is not None:
+        hook = Webhook(settings.webhook_url.get_secret_value(), mode=settings.mode)
+        destinations.append(Destination(hook))
+    return destinations
+
+
+def add_executor(
+    process: Process, store: context_store.Store, key: bytes, audit_file: Path | None
+) -> None:
+    """The only part that may write to Docker, if the mode is live."""
+    settings = process.settings
+    pace = Pace(lease_ttl_s=process.lease_ttl_s, docker_timeout_s=settings.docker_timeout_ms / 1000)
+    if pace.margin_s >= pace.lease_ttl_s:
+        raise UserError(
+            f"AUTOHEAL_LEASE_TTL ({pace.lease_ttl_s:g}s) must be more than twice"
+            f" AUTOHEAL_DOCKER_TIMEOUT ({pace.docker_timeout_s:g}s)"
+        )
+    memory = Memory(store, process.clock)
+    executor = Executor(
+        store=memory,
+        actuator=process.actuator(),
+        audit=AuditLog(audit_file, process.clock),
+        clock=process.clock,
+        telemetry=process.telemetry,
+        key=key,
+        holder=process.boot,
+        pace=pace,
+    )
+    process.runner.add_loop(
+        Loop(
+            "executor",
+            executor.tick,
+            lambda at_most_s: process.wait(memory, executor.cursors, DECIDED, at_most_s),
+            EXECUTOR_PERIOD_S,
+        )
+    )
+    process.at_end.append(executor.stop)
