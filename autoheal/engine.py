@@ -149,17 +149,19 @@ class Engine:
         cut = self._cut()
         for entry in cut.entries:
             self._fold.fold(entry.stream, entry.ms, entry.at_ms, entry.fields)
-        self._fold.forget(cut.now_ms)
         silent = self._is_silent(cut)
-        if self._lease is None or silent or not self._fold.ready:
-            return
+        if self._lease is not None and self._fold.ready and not silent:
+            self._decide(self._lease, cut.now_ms)
+        self._fold.forget(cut.now_ms)
+
+    def _decide(self, lease: Lease, now_ms: int) -> None:
         if self._pending is not None and not self._commit(self._pending):
             return
         state = self._load()
-        if cut.now_ms <= state.now_ms:
+        if now_ms <= state.now_ms:
             return
-        snapshot = self._fold.snapshot(now_ms=cut.now_ms, epoch=self._lease.epoch)
-        verdicts = decide(self._rulebook.rules, self._limits, state, snapshot, cut.now_ms)
+        snapshot = self._fold.snapshot(now_ms=now_ms, epoch=lease.epoch)
+        verdicts = decide(self._rulebook.rules, self._limits, state, snapshot, now_ms)
         self._commit(self._prepare(verdicts))
 
     def stop(self) -> None:
@@ -213,7 +215,9 @@ class Engine:
                 self._rulebook.rules.longest_event_window_ms,
             )
             since_ms = self._store.now_ms() - reach_ms - KEYFRAME_MARGIN_MS
-            self._since_ms = max(0, since_ms)
+            # What became of the last decisions is news, however long nobody was there to read it.
+            decided_ms = unpack_state(self._store.state()).now_ms or since_ms
+            self._since_ms = max(0, min(since_ms, decided_ms))
             self._reader = self._store.reader(Fold.STREAMS, since_ms=self._since_ms)
         return self._reader.cut()
 

@@ -54,7 +54,6 @@ class _Life:
             entry = self._inputs[self._position]
             self._fold.fold(entry.stream, entry.ms, entry.at_ms, entry.fields)
             self._position += 1
-        self._fold.forget(now_ms)
         return self._fold
 
 
@@ -73,7 +72,9 @@ def repeat(store: Store) -> Iterator[Repeated]:
             raise UserError(f"tick {state.tick + 1} is not in the store: its memory begins later")
         if life is None or life.identity != _identity(tick):
             life = _Life(store, tick, inputs)
-        snapshot = life.fold(tick.now_ms).snapshot(now_ms=tick.now_ms, epoch=tick.epoch)
+        fold = life.fold(tick.now_ms)
+        snapshot = fold.snapshot(now_ms=tick.now_ms, epoch=tick.epoch)
+        fold.forget(tick.now_ms)
         verdicts = decide(life.rules, life.limits, state, snapshot, tick.now_ms)
         state = verdicts.state
         packed.changes(state)

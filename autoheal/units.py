@@ -31,13 +31,14 @@ def parse_duration(text: str) -> int:
 
 def _duration_hint(text: str) -> str:
     """The nearest thing we could have read: '2 minutes' -> 2m, '30' -> 30s."""
-    found = re.match(r"\s*(\d+)\s*([a-zA-Z]*)", text)
+    found = re.match(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)", text)
     if not found:
         return "2m"
-    number, word = found.group(1), found.group(2).lower()
+    number, word = float(found.group(1)), found.group(2).lower()
+    unit = word[0] if word and word[0] in "smhd" else "s"
     if word.startswith(("ms", "mil")):
-        return f"{number}ms"
-    return number + (word[0] if word and word[0] in "smhd" else "s")
+        unit = "ms"
+    return format_duration(round(number * _DURATION_MS[unit]))
 
 
 def format_duration(ms: int) -> str:

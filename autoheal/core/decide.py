@@ -26,7 +26,7 @@ from autoheal.core.guards import Candidate, Situation, objection
 from autoheal.core.limits import Limits
 from autoheal.core.readings import Reading
 from autoheal.core.rule import Rule, RuleSet
-from autoheal.core.state import Flight, Lane, RuleState, ServiceState, State
+from autoheal.core.state import Alarm, Flight, Lane, RuleState, ServiceState, State
 from autoheal.model import (
     LABEL_ALLOW,
     LABEL_ENABLE,
@@ -261,26 +261,37 @@ def _raise(tick: _Tick, service: Service, bids: Iterable[Bid]) -> None:
         for candidate in _guarded(tick, service, bid, lane_of(bid.rule)):
             decision = _decision(tick, candidate)
             tick.decisions.append(decision)
-            _escalate(tick, service.id, {bid.rule.name: decision.id})
+            alarm = Alarm(decision.id, decision.severity, decision.max_mode)
+            _escalate(tick, service.id, {bid.rule.name: alarm})
 
 
 def _resolve(tick: _Tick, service: Service, readings: Mapping[str, Reading]) -> None:
-    """End the alerts that are over: the condition is FALSE, the rule gone, the service off."""
-    escalated = sorted(tick.services[service.id].escalated)
-    if not escalated:
+    """End the alerts that are over."""
+    state = tick.services[service.id]
+    if not state.escalated:
         return
-    escalations = {r.name for r in tick.rules.rules if r.then.kind is ActionKind.ESCALATE}
-    for name in escalated:
-        reading = readings.get(name) if name in escalations else None
-        if service.replicas == 0:
-            _end(tick, service.id, name, "the service was switched off", None)
-        elif reading is None:
-            _end(tick, service.id, name, "the rule was removed", None)
-        elif reading.verdict is Verdict.FALSE:
-            rule = next(rule for rule in tick.rules.rules if rule.name == name)
-            evidence = describe(rule, reading)
-            words = f"{evidence.what} is {evidence.value:g}, no longer {evidence.bound}"
-            _end(tick, service.id, name, words, evidence)
+    rules = {rule.name: rule for rule in tick.rules.rules if rule.name in readings}
+    for name, alarm in sorted(state.escalated.items()):
+        over = _over(service, alarm, rules.get(name), readings.get(name))
+        if over is not None:
+            _end(tick, service.id, name, alarm, *over)
+
+
+def _over(
+    service: Service, alarm: Alarm, rule: Rule | None, reading: Reading | None
+) -> tuple[str, Evidence | None] | None:
+    """Why an alert is over; None while it goes on. NO_DATA is no recovery."""
+    if service.replicas == 0:
+        return "the service was switched off", None
+    if rule is None or reading is None or not isinstance(rule.then, Escalate):
+        return "the rule was removed", None
+    if reading.verdict is Verdict.FALSE:
+        evidence = describe(rule, reading)
+        words = f"{evidence.what} is {evidence.value:g}, no longer {evidence.bound}"
+        return words, evidence
+    if (rule.then.severity, may_reach(rule, service)) != (alarm.severity, alarm.max_mode):
+        return "the rule was changed", None
+    return None
 
 
 def _resolve_gone(tick: _Tick) -> None:
@@ -288,17 +299,17 @@ def _resolve_gone(tick: _Tick) -> None:
     for service, state in sorted(tick.before.services.items()):
         if service not in tick.services:
             tick.services[service] = state
-            for name in sorted(state.escalated):
-                _end(tick, service, name, "the service was removed", None)
+            for name, alarm in sorted(state.escalated.items()):
+                _end(tick, service, name, alarm, "the service was removed", None)
             del tick.services[service]
 
 
-def _end(tick: _Tick, service: str, name: str, words: str, evidence: Evidence | None) -> None:
-    """Say that the alert of this rule on this service is over."""
+def _end(
+    tick: _Tick, service: str, name: str, alarm: Alarm, words: str, evidence: Evidence | None
+) -> None:
+    """Say that the alert of this rule on this service is over, as it was raised."""
     state = tick.services[service]
     rule = next((rule for rule in tick.rules.rules if rule.name == name), None)
-    severity = rule.then.severity if rule and isinstance(rule.then, Escalate) else ""
-    trial = rule is not None and rule.mode is Mode.DRY_RUN
     decision = Decision(
         id="",
         action=ActionKind.ESCALATE,
@@ -312,10 +323,10 @@ def _end(tick: _Tick, service: str, name: str, words: str, evidence: Evidence | 
         rule_set=tick.rules.hash,
         reason=f"resolved: {words}",
         evidence=() if evidence is None else (evidence,),
-        severity=severity,
+        severity=alarm.severity,
         tick=tick.before.tick + 1,
         epoch=tick.snapshot.epoch,
-        max_mode=Mode.DRY_RUN if trial else Mode.LIVE,
+        max_mode=alarm.max_mode,
         decided_at_ms=tick.now_ms,
         expires_at_ms=tick.now_ms + tick.limits.decision_expiry_ms,
     )
@@ -323,10 +334,10 @@ def _end(tick: _Tick, service: str, name: str, words: str, evidence: Evidence | 
     _escalate(tick, service, {name: None})
 
 
-def _escalate(tick: _Tick, service: str, changed: Mapping[str, str | None]) -> None:
+def _escalate(tick: _Tick, service: str, changed: Mapping[str, Alarm | None]) -> None:
     state = tick.services[service]
     merged = {**state.escalated, **changed}
-    kept = {name: decision for name, decision in merged.items() if decision is not None}
+    kept = {name: alarm for name, alarm in merged.items() if alarm is not None}
     tick.services[service] = dataclasses.replace(state, escalated=kept)
 
 

@@ -89,6 +89,15 @@ class RuleState:
 
 
 @dataclass(frozen=True, slots=True)
+class Alarm:
+    """An escalation that is firing: what raised it and how, so that its end is told alike."""
+
+    decision: str
+    severity: str
+    max_mode: Mode
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceState:
     """Everything remembered of one service. Mappings hold only what is not at its default."""
 
@@ -98,7 +107,7 @@ class ServiceState:
     operated_ms: int | None = None
     rules: Mapping[str, RuleState] = field(default_factory=dict)
     lanes: Mapping[Lane, LaneState] = field(default_factory=dict)
-    escalated: Mapping[str, str] = field(default_factory=dict)
+    escalated: Mapping[str, Alarm] = field(default_factory=dict)
     acted_ms: Mapping[str, int] = field(default_factory=dict)
 
     def lane(self, lane: Lane) -> LaneState:
@@ -165,9 +174,14 @@ def _service(body: dict[str, Any]) -> ServiceState:
             **body,
             "seen": Seen(**body["seen"]),
             "rules": {name: RuleState(**rule) for name, rule in body["rules"].items()},
+            "escalated": {name: _alarm(alarm) for name, alarm in body["escalated"].items()},
             "lanes": {Lane(name): _lane(lane) for name, lane in body["lanes"].items()},
         }
     )
+
+
+def _alarm(body: dict[str, Any]) -> Alarm:
+    return Alarm(**{**body, "max_mode": Mode(body["max_mode"])})
 
 
 def _lane(body: dict[str, Any]) -> LaneState:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from autoheal.model import Inventory, Node, Service, Task
 
 RUNNING = "running"
+SILENCE_MS = 60_000
 ENDED_STATES = frozenset({"complete", "shutdown", "failed", "rejected", "orphaned", "remove"})
 
 
@@ -50,7 +51,7 @@ class SwarmView:
     def fold(self, inventory: Inventory, at_ms: int) -> None:
         """Take in one entry, true at `at_ms`."""
         offset_ms = at_ms - inventory.clock_ms
-        newest = inventory.index >= self.index
+        newest = inventory.index >= self.index or self._is_silent(at_ms)
         # What an old inventory shows and the newest does not have is gone, not new.
         closed = self.complete and not newest
         for service in inventory.services:
@@ -67,6 +68,13 @@ class SwarmView:
             self.index = inventory.index
             self.seen_at_ms = at_ms
             self.complete = self.complete or inventory.keyframe
+
+    def _is_silent(self, at_ms: int) -> bool:
+        """Whether nobody as new as the newest has spoken for long: then it speaks no more.
+
+        (The newest object may have been removed before a new leader first looked.)
+        """
+        return self.seen_at_ms is not None and at_ms - self.seen_at_ms >= SILENCE_MS
 
     def forget(self, before_ms: int) -> None:
         """Drop tasks that ended before this time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from autoheal.core.state import Alarm
 from autoheal.model import ActionKind, Decision, Evidence, Mode
 from autoheal.records import identified
 from builders import (
@@ -15,6 +16,8 @@ from builders import (
     scene,
 )
 
+CHANGED = "resolved: the rule was changed"
+
 
 def raised() -> tuple[Scene, Decision]:
     world = scene(escalate())
@@ -27,7 +30,9 @@ def test_it_is_raised_once() -> None:
     assert (decided.action, decided.start, decided.target) == (ActionKind.ESCALATE, 0, 1)
     assert (decided.severity, decided.max_mode) == ("critical", Mode.LIVE)
     assert world.wait(10 * MINUTE) == ()
-    assert world.state.services["web"].escalated == {"page": decided.id}
+    assert world.state.services["web"].escalated == {
+        "page": Alarm(decided.id, "critical", Mode.LIVE)
+    }
 
 
 def test_it_is_resolved_once_when_its_condition_is_false() -> None:
@@ -48,7 +53,9 @@ def test_missing_data_resolves_nothing() -> None:
     world, decided = raised()
     world.figures["web"] = None
     assert world.wait(HOUR) == ()
-    assert world.state.services["web"].escalated == {"page": decided.id}
+    assert world.state.services["web"].escalated == {
+        "page": Alarm(decided.id, "critical", Mode.LIVE)
+    }
     world.figures["web"] = 90.0
     assert world.wait(MINUTE) == ()
 
@@ -66,8 +73,24 @@ def test_it_is_resolved_when_its_rule_is_removed() -> None:
     resolved, acted = world.tick()
     assert (resolved.rule, resolved.target) == ("page", 0)
     assert resolved.reason == "resolved: the rule was removed"
-    assert (resolved.severity, resolved.rule_hash, resolved.evidence) == ("", "", ())
+    assert (resolved.severity, resolved.rule_hash, resolved.evidence) == ("critical", "", ())
     assert acted.rule == "cpu-high"
+
+
+def test_another_severity_ends_the_alert_as_it_was_raised_and_begins_a_new_one() -> None:
+    world, _ = raised()
+    world.rules = rule_set(escalate(severity="info"))
+    ended, begun = world.tick()
+    assert (ended.target, ended.severity, ended.reason) == (0, "critical", CHANGED)
+    assert (begun.target, begun.severity) == (1, "info")
+    assert world.tick() == ()
+
+
+def test_a_rule_taken_off_trial_raises_its_alert_anew() -> None:
+    world = scene(escalate(mode=Mode.DRY_RUN))
+    assert [(d.target, d.max_mode) for d in world.tick()] == [(1, Mode.DRY_RUN)]
+    world.rules = rule_set(escalate())
+    assert [(d.target, d.max_mode) for d in world.tick()] == [(0, Mode.DRY_RUN), (1, Mode.LIVE)]
 
 
 def test_it_is_resolved_when_its_rule_no_longer_matches() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from autoheal.core.breaker import Breaker, Circuit
 from autoheal.core.state import (
     OVERALL_FIELD,
+    Alarm,
     Flight,
     Lane,
     LaneState,
@@ -52,7 +53,7 @@ services = st.builds(
     maybe,
     st.dictionaries(text, st.builds(RuleState, text, whole, st.booleans(), text), max_size=2),
     st.dictionaries(st.sampled_from(Lane), lanes, max_size=2),
-    st.dictionaries(text, text, max_size=2),
+    st.dictionaries(text, st.builds(Alarm, text, text, st.sampled_from(Mode)), max_size=2),
     st.dictionaries(text, whole, max_size=2),
 )
 identities = text.filter(lambda name: name != OVERALL_FIELD)

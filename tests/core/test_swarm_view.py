@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoheal.core.swarm_view import SwarmView
+from autoheal.core.swarm_view import SILENCE_MS, SwarmView
 from autoheal.model import Inventory
 from builders import LONG_AGO, MINUTE, NOW, inventory, node, service, task
 
@@ -219,3 +219,15 @@ def test_differences_in_any_order_end_in_the_same_services(order: list[int]) -> 
         shown = dataclasses.replace(service(index=index), replicas=index)
         view.fold(inventory(keyframe=False, services=[shown], index=index), NOW)
     assert view.services["web"].replicas == 13
+
+
+def test_when_nobody_newer_has_spoken_for_a_minute_a_lower_index_counts_again() -> None:
+    """The newest object may be gone before a new leader first looks: its maximum is lower."""
+    view = SwarmView()
+    view.fold(inventory(services=[service("web")], index=100), NOW)
+    lower = inventory(services=[], index=90)
+    view.fold(lower, NOW + SILENCE_MS - 1)
+    assert list(view.services) == ["web"]
+    view.fold(lower, NOW + SILENCE_MS)
+    assert list(view.services) == []
+    assert view.seen_at_ms == NOW + SILENCE_MS

@@ -14,9 +14,21 @@ import builders
 from autoheal import records, replay, rulefile, status
 from autoheal.adapters.clock import SystemClock
 from autoheal.app import stores
+from autoheal.core import changes
 from autoheal.core.limits import Limits
+from autoheal.core.state import (
+    OVERALL_FIELD,
+    Flight,
+    Lane,
+    LaneState,
+    ServiceState,
+    State,
+    pack_overall,
+    pack_service,
+    unpack,
+)
 from autoheal.engine import Engine, Rulebook
-from autoheal.model import Mode, Outcome, OutcomeKind
+from autoheal.model import ActionKind, Mode, Outcome, OutcomeKind
 from autoheal.ports import Lease, Write
 from autoheal.telemetry import Telemetry
 from store.servers import DURABLE, TcpServer, raw
@@ -178,6 +190,28 @@ def test_a_standby_folds_but_writes_nothing_and_goes_on_where_the_leader_stopped
     tick_until(standby, lambda: len(scene.ticks()) > len(before))
     assert scene.ticks()[: len(before) + 1] == [*before, before[-1] + 1]
     assert len(scene.entries(records.DECISIONS)) == 1, "what is in flight is still in flight"
+
+
+def test_what_became_of_a_decision_is_read_however_long_no_engine_ran(scene: Scene) -> None:
+    """The outcome is older than any window; without it the cooldown would not be charged."""
+    hours_ms = 3 * builders.HOUR
+    then_ms = scene.memory().now_ms() - hours_ms
+    flight = Flight("d1", ActionKind.SCALE_UP, "cpu-high", 1, 2, Mode.LIVE, then_ms, then_ms + 1)
+    seen = changes.look(builders.service(replicas=1))
+    left = ServiceState("web", seen, 0, lanes={Lane.RULES: LaneState(flight=flight)})
+    state = State(1, then_ms, 1, services={"web": left})
+    outcome = Outcome("d1", "web", OutcomeKind.APPLIED, "", Mode.LIVE, index=10)
+    with raw(scene.server.url) as client:
+        fields = {"web": pack_service(left), OVERALL_FIELD: pack_overall(state)}
+        client.hset("ah:state", mapping=fields)  # type: ignore[arg-type]  # bytes are fine
+        stamped = {"b": "x", "q": 1, "a": 0, **records.pack_outcome(outcome)}
+        client.xadd("ah:outcomes", stamped, id=f"{then_ms + 1000}-0")  # type: ignore[arg-type]  # likewise
+    scene.publish()
+    engine = scene.engine("one")
+    tick_until(engine, scene.ticks)
+    lane = unpack(scene.memory().state()).services["web"].lane(Lane.RULES)
+    assert lane.up_ms == then_ms + 1000
+    assert lane.last_decision == "d1"
 
 
 def test_a_commit_whose_reply_was_lost_happens_once(scene: Scene) -> None:
