@@ -13,7 +13,6 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from autoheal.errors import RemoteError
 from autoheal.records import EVENTS, SAMPLES, SampleBatch, pack_event, pack_samples
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
 EVENTS_LOOP = "events"
 ROSTER_EVERY_S = 300.0
+ROSTER_AGAIN_S = 5.0
 RECONNECT_FIRST_S = 1.0
 RECONNECT_MAX_S = 30.0
 STOP_S = 2.0
@@ -74,6 +74,8 @@ class Collector:
         self._roster: dict[str, RosterRow] = {}
         self._earlier: dict[str, RosterRow] = {}
         self._roster_due_at = clock.monotonic()
+        self._roster_asked_at = 0.0
+        self._asked: frozenset[str] = frozenset()
         self._breaks_seen = 0
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -120,9 +122,13 @@ class Collector:
         """The roster when it changed, every few minutes, and when a reader may lack the last."""
         now = self._clock.monotonic()
         breaks = self._samples.breaks
-        unchanged = self._roster.keys() == {container.id for container in containers}
+        ids = frozenset(container.id for container in containers)
+        # A container that cannot be read is asked for again, but not at every tick.
+        missing = self._roster.keys() != ids and now >= self._roster_asked_at + ROSTER_AGAIN_S
+        unchanged = ids == self._asked and not missing
         if unchanged and now < self._roster_due_at and breaks == self._breaks_seen:
             return None
+        self._asked, self._roster_asked_at = ids, now
         rows = self._sources.stats.roster(containers)
         self._earlier, self._roster = self._roster, {row.container: row for row in rows}
         self._roster_due_at = now + ROSTER_EVERY_S
@@ -139,7 +145,7 @@ class Collector:
                 for event in self._sources.events.events(self._stopping.is_set):
                     self._tell(event)
                     pause_s = RECONNECT_FIRST_S
-            except RemoteError as error:
+            except Exception as error:  # noqa: BLE001  # the edge of a thread: told, and tried again
                 _log.warning("Docker's events are not heard for %g s: %s", pause_s, error)
                 self._telemetry.failed(EVENTS_LOOP)
             self._stopping.wait(pause_s)

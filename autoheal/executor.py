@@ -82,6 +82,9 @@ from autoheal.telemetry import Telemetry
 LEASE = "executor"
 ENGINE_LEASE = "engine"
 TARGET_MIN = 1
+# Settling is tried at a pace that slows down; a person is called when that does not help.
+DOUBLINGS_MAX = 4
+LOOKS_BEFORE_ALARM = 6
 # Swarm's words for an update that nobody is carrying out, "" where there never was one.
 UPDATE_AT_REST = frozenset({"", "none", "completed", "rollback_completed"})
 # Docker answers 500 to this as well as to a lost quorum; only the text tells them apart.
@@ -133,6 +136,7 @@ class _Case:
     audited: bool = False
     reported: bool = False
     settle_at: float = 0.0
+    looks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -485,7 +489,11 @@ class Executor:
         if doubtful and now >= self._settle_at:
             self._tenure.require(self._pace.margin_s)
             case = min(doubtful, key=lambda each: each.settle_at)
-            case.settle_at = self._settle_at = now + self._pace.settle_s
+            pause_s = self._pace.settle_s * 2 ** min(case.looks, DOUBLINGS_MAX)
+            case.settle_at = self._settle_at = now + pause_s
+            case.looks += 1
+            if case.looks == LOOKS_BEFORE_ALARM:
+                log.error("%s cannot be settled, and holds all others back", _words(case.decision))
             self._settle(case)
 
     def _settle(self, case: _Case) -> None:
@@ -502,8 +510,10 @@ class Executor:
         elif reason := _first(UNARMED, decision, service) or self._actuator.held_back:
             self._doubt(case, f"the version has not moved, and nothing is sent: {reason}")
         elif reason := self._objection_on_paper(case):
+            self._tenure.require(self._pace.margin_s)
             self._withdraw(case, service, reason)
         else:
+            self._tenure.require(self._pace.margin_s)
             self._repeat(case, service)
 
     def _look(self, case: _Case, service: Observed | None) -> bool:

@@ -81,6 +81,7 @@ class InventoryPublisher:
         self._keyframe_s = keyframe_s
         self._due_at = clock.monotonic()
         self._leader = False
+        self._failure: RemoteError | None = None
         self._published: Swarm | None = None
         self._index = 0
         self._keyframe_due_at = 0.0
@@ -96,21 +97,30 @@ class InventoryPublisher:
             self._due_at = min(self._due_at, self._clock.monotonic() + DEBOUNCE_S)
 
     def tick(self) -> None:
-        """If this node leads: read everything, publish what is new.
+        """If it is due and this node leads: read everything, publish what is new.
 
-        Raises RemoteError (Docker does not answer) and ConnectionError (the store is away).
+        If it is not due, only what still waits for the store is sent. Raises RemoteError (Docker
+        did not answer when it was last due) and ConnectionError (the store is away).
         """
+        if self.seconds_until_due() == 0:
+            self._failure = None
+            self._read_and_publish()
+        if not self._outbox.flush():
+            raise ConnectionError("the store is away: the inventory waits")
+        if self._failure is not None:
+            raise self._failure
+
+    def _read_and_publish(self) -> None:
         self._due_at = self._clock.monotonic() + self._interval_s
         try:
             self._note_leader(swarm_role(self._reader).leader)
-            sent = self._publish() if self._leader else True
-        except RemoteError:
+            if self._leader:
+                self._publish()
+        except RemoteError as error:
             self._published = None  # another node may have led and told meanwhile: start anew
-            raise
-        if not sent:
-            raise ConnectionError("the store is away: the inventory waits")
+            self._failure = error
 
-    def _publish(self) -> bool:
+    def _publish(self) -> None:
         taken, clock_ms = self._clock.monotonic(), self._clock.wall_ms()
         swarm = self._read()
         self._index = max(self._index, swarm.index)
@@ -120,7 +130,6 @@ class InventoryPublisher:
         if unsettled(swarm):
             soon = self._clock.monotonic() + min(self._interval_s, UNSETTLED_S)
             self._due_at = min(self._due_at, soon)
-        return self._outbox.flush()
 
     def _read(self) -> Swarm:
         """Tasks last: none of them belongs to a service that is newer than the list."""

@@ -93,13 +93,17 @@ class Runner:
         )
         self._arm(job)
 
-    def run(self) -> None:
-        """Run everything until `stop` is called; returns when every loop has ended."""
+    def run(self, watch: Callable[[], None] = lambda: None) -> None:
+        """Run everything until `stop` is called; returns when every loop has ended.
+
+        `watch` is called now and then, on this thread.
+        """
         self._scheduler.start()
         for thread in self._threads:
             thread.start()
         while not self._stopping.wait(WATCH_S):
             self._rearm()
+            watch()
         for thread in self._threads:
             thread.join()
         self._scheduler.shutdown(wait=True)

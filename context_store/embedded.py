@@ -73,6 +73,11 @@ class EmbeddedServer:
             raise RuntimeError("the embedded server is not started")
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the server was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> str:
         """Start the server, wait until it answers, and return its unix:// URL.
 

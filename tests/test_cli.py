@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -200,8 +201,14 @@ def test_the_engine_must_be_a_manager_of_a_swarm(rules: Path) -> None:
         )
 
 
+def embedded_server_of(parent: int) -> int:
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    (server,) = [c for c in children if "server" in Path(f"/proc/{c}/cmdline").read_text()]
+    return int(server)
+
+
 @pytest.mark.rig
-def test_run_alone_keeps_its_memory_drains_on_sigterm_and_leaves_nothing_running(
+def test_run_alone_keeps_its_memory_revives_its_store_and_drains_on_sigterm(
     tmp_path: Path, rules: Path
 ) -> None:
     with Rig(f"a{os.getpid() % 10**6}", managers=1, workers=0) as rig:
@@ -227,10 +234,17 @@ def test_run_alone_keeps_its_memory_drains_on_sigterm_and_leaves_nothing_running
                 assert process.poll() is None, process.communicate()[1]
                 assert time.monotonic() < deadline
                 time.sleep(0.5)
+            os.kill(embedded_server_of(process.pid), signal.SIGKILL)
+            time.sleep(2)
+            while "web" not in autoheal("status", **settings).stdout:
+                assert process.poll() is None, process.communicate()[1]
+                assert time.monotonic() < deadline
+                time.sleep(0.5)
             process.terminate()
             _, log = process.communicate(timeout=30)
             assert process.returncode == 0, log
             assert log.splitlines()[-1].endswith("INFO app: stopped")
             assert "Traceback" not in log
+            assert "the embedded store ended; it runs again, on the same data" in log
             assert not (data / "store.url").exists()
         assert (data / "signing_key").stat().st_mode & 0o777 == 0o600

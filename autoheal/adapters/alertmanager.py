@@ -51,12 +51,17 @@ class Alertmanager:
 
     def send(self, alerts: Sequence[Alert]) -> None:
         """Deliver the present state of these alerts, all in one request. Raises RemoteError."""
-        firing_until_ms = self._clock.wall_ms() + self._firing_ms
-        self._endpoint.post([self._body(alert, firing_until_ms) for alert in alerts])
+        now_ms = self._clock.wall_ms()
+        self._endpoint.post([self._body(alert, now_ms) for alert in alerts])
 
-    def _body(self, alert: Alert, firing_until_ms: int) -> dict[str, Any]:
+    def _body(self, alert: Alert, now_ms: int) -> dict[str, Any]:
+        """The alert's times are the store's; its clock may be ahead of ours and Alertmanager's."""
         decision = alert.decision
-        ended_ms = firing_until_ms if alert.ended_ms is None else alert.ended_ms
+        started_ms = min(alert.started_ms, now_ms)
+        if alert.ended_ms is None:
+            ended_ms = now_ms + self._firing_ms
+        else:
+            ended_ms = max(min(alert.ended_ms, now_ms), started_ms + 1)
         return {
             "labels": {
                 "alertname": ALERT_NAME,
@@ -70,6 +75,6 @@ class Alertmanager:
                 "description": description(decision),
                 "decision": decision.id,
             },
-            "startsAt": rfc3339(alert.started_ms),
+            "startsAt": rfc3339(started_ms),
             "endsAt": rfc3339(ended_ms),
         }

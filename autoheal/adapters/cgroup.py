@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 FILE_BYTES_MAX = 65_536
 WALK_DEPTH_MAX = 6
 WALK_EVERY_S = 15.0
+MISSED_S = 5.0
 V1_UNLIMITED = 2**60
 
 _log = logging.getLogger(__name__)
@@ -76,7 +77,9 @@ class CgroupStats:
             if path is None:
                 continue
             reading = self._hierarchy.reading(path, self._clock.monotonic())
-            if reading.empty:
+            # Without a process the container is dead, though Docker may not have removed its
+            # directory yet: its zeros are no figures.
+            if reading.empty or reading.pids == 0:
                 self._paths.forget(container.id)
             else:
                 readings[container.id] = reading
@@ -186,18 +189,23 @@ class _Paths:
         self._pid_of = pid_of
         self._clock = clock
         self._found: dict[str, str] = {}
+        self._missed: dict[str, float] = {}
         self._places = ["docker/{}", "system.slice/docker-{}.scope"]
         self._walk_after = clock.monotonic()
 
     def find(self, container: str) -> str | None:
         """Its directory, None if there is none (any more)."""
         path = self._found.get(container)
+        if path is None and self._clock.monotonic() < self._missed.get(container, 0.0):
+            return None
         if path is None:
             path = self._at_known_place(container) or self._of_process(container)
         if path is None and self._clock.monotonic() >= self._walk_after:
             self._walk_after = self._clock.monotonic() + WALK_EVERY_S
             path = self._walked(container)
-        if path is not None and container not in self._found:
+        if path is None:
+            self._missed[container] = self._clock.monotonic() + MISSED_S
+        elif container not in self._found:
             self._remember(container, path)
         return path
 
@@ -209,6 +217,8 @@ class _Paths:
         """Forget all others."""
         for container in self._found.keys() - containers:
             self.forget(container)
+        for container in self._missed.keys() - containers:
+            del self._missed[container]
 
     def _remember(self, container: str, path: str) -> None:
         self._found[container] = path

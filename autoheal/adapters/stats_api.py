@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from autoheal.adapters.readings import NAN, Limits, Rates, Reading, working_set
-from autoheal.errors import RemoteError, RemoteRefused
+from autoheal.errors import RemoteError, RemoteRefused, RemoteUnreachable
 from autoheal.model import RosterRow
 from autoheal.records import container_key
 
@@ -108,7 +108,13 @@ class ApiStats:
             except RemoteError as error:
                 failed.append(error)
                 answers.append(None)
-        if failed and len(failed) == len(futures):
+            except CancelledError:
+                answers.append(None)
+            if failed and isinstance(failed[-1], RemoteUnreachable):
+                # Docker hangs: whoever has not been asked yet would only wait as long again.
+                for waiting in futures:
+                    waiting.cancel()
+        if failed and not any(answers):
             raise failed[-1]
         if failed:
             _log.warning("%d of %d containers: %s", len(failed), len(futures), failed[-1])

@@ -44,14 +44,13 @@ def run_all(settings: Settings) -> None:
     role = _role(process)
     _require_manager(process, role)
     _make_private(data_directory(settings))
-    with store_for_all(settings, process.clock) as store:
+    with store_for_all(settings, process.clock) as (store, watch):
         key = own_key(settings)
         collector = add_collector(process, store, role.node)
         engine = add_engine(process, store, book, key)
-        audit_file = settings.audit_file or data_directory(settings) / AUDIT_FILE
-        add_executor(process, store, key, audit_file)
+        add_executor(process, store, key, _audit_file(settings))
         ready = [lambda: [] if engine.is_ready else ["engine: no inventory yet"]]
-        _serve(process, ready, start=collector.start)
+        _serve(process, ready, start=collector.start, watch=watch)
 
 
 def run_collector(settings: Settings) -> None:
@@ -80,7 +79,7 @@ def run_executor(settings: Settings) -> None:
     key = signing_key(settings)
     _require_manager(process, _role(process))
     store = connect(settings, process.clock)
-    add_executor(process, store, key, settings.audit_file)
+    add_executor(process, store, key, _audit_file(settings))
     _serve(process, [])
 
 
@@ -137,6 +136,14 @@ def _require_manager(process: Process, role: SwarmRole) -> None:
         )
 
 
+def _audit_file(settings: Settings) -> Path:
+    """Where every decision, intent and outcome is written down, also when the store is lost."""
+    if settings.audit_file is not None:
+        return settings.audit_file
+    _make_private(data_directory(settings))
+    return data_directory(settings) / AUDIT_FILE
+
+
 def _make_private(directory: Path) -> None:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -149,6 +156,7 @@ def _serve(
     ready: Sequence[Callable[[], list[str]]],
     *,
     start: Callable[[], None] = lambda: None,
+    watch: Callable[[], None] = lambda: None,
 ) -> None:
     """Run until a signal; then end the loops, in order, and say so."""
     exposition = None
@@ -164,13 +172,13 @@ def _serve(
     log.info("autoheal %s, mode %s", __version__, process.settings.mode)
     try:
         start()
-        process.runner.run()
+        process.runner.run(watch)
     finally:
         for end in process.at_end:
             try:
                 end()
-            except ConnectionError as error:
-                log.warning("the store is away at the end: %s", error)
+            except Exception as error:  # noqa: BLE001  # the others must still be ended
+                log.warning("at the end: %s", error)
         if exposition is not None:
             exposition.stop()
     log.info("stopped")

@@ -28,7 +28,7 @@ from autoheal.adapters.webhook import Webhook
 from autoheal.app.stores import Memory, data_directory, retention
 from autoheal.collector import EVENTS_LOOP, Collector, Sources
 from autoheal.core.limits import Limits
-from autoheal.engine import Engine, Rulebook
+from autoheal.engine import LEASE, Engine, Rulebook
 from autoheal.errors import UserError
 from autoheal.executor import Executor, Pace
 from autoheal.inventory import InventoryPublisher
@@ -41,6 +41,7 @@ from autoheal.settings import Settings, Stats
 from autoheal.telemetry import Telemetry
 
 STALE_INVENTORIES = 4
+KEY_BYTES = 32
 DEFAULT_RULES = (Path("rules"),)
 INVENTORY_LOOK_S = 0.5
 EVENTS_STALE_S = 60.0
@@ -103,10 +104,13 @@ def own_key(settings: Settings) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        key = secrets.token_hex(32).encode()
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        key = secrets.token_hex(KEY_BYTES).encode()
+        # Whole or not at all: an empty file would be taken for the key at the next start.
+        part = path.with_suffix(".part")
+        file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(file, "wb") as opened:
             opened.write(key)
+        part.rename(path)
         return key
 
 
@@ -282,7 +286,8 @@ def add_engine(process: Process, store: context_store.Store, book: Rulebook, key
     )
 
     def keep_house() -> None:
-        if engine.is_leader:
+        # A full store lets nobody lead: then anybody must make room.
+        if engine.is_leader or store.holder(LEASE) is None:
             store.trim(retention(settings))
 
     process.runner.add_job(Job("housekeeping", keep_house, HOUSEKEEPING_S))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from autoheal.ports import Clock, Lease, Reach, Reader, Write
 from autoheal.settings import Settings
 
 STORE_ADDRESS = "store.url"
+
+log = logging.getLogger(__name__)
 
 
 class Memory:
@@ -134,10 +137,16 @@ def connect_to(url: str, clock: Clock, password: str | None = None) -> context_s
 
 
 @contextmanager
-def store_for_all(settings: Settings, clock: Clock) -> Iterator[context_store.Store]:
-    """The configured store, or an embedded one that lives as long as this process."""
+def store_for_all(
+    settings: Settings, clock: Clock
+) -> Iterator[tuple[context_store.Store, Callable[[], None]]]:
+    """The configured store, or an embedded one that lives as long as this process.
+
+    With it comes what the main thread must call now and then: it starts an embedded server that
+    has ended again, on the same data.
+    """
     if settings.store_url is not None:
-        yield connect(settings, clock)
+        yield connect(settings, clock), lambda: None
         return
     server = context_store.EmbeddedServer(
         data_directory(settings) / "store",
@@ -151,10 +160,22 @@ def store_for_all(settings: Settings, clock: Clock) -> Iterator[context_store.St
         raise UserError(str(error)) from error
     try:
         address.write_text(url)
-        yield connect_to(url, clock)
+        yield connect_to(url, clock), lambda: _revive(server)
     finally:
         address.unlink(missing_ok=True)
         server.stop()
+
+
+def _revive(server: context_store.EmbeddedServer) -> None:
+    if server.is_running:
+        return
+    server.stop()
+    try:
+        server.start()
+    except (context_store.StoreUnavailable, context_store.StoreRefused) as error:
+        log.error("the embedded store does not start again: %s", error)  # noqa: TRY400  # one line
+    else:
+        log.error("the embedded store ended; it runs again, on the same data")
 
 
 def retention(settings: Settings) -> dict[str, context_store.Retention]:

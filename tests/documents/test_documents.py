@@ -91,6 +91,14 @@ def test_every_script_shown_exists_and_explains_itself() -> None:
         assert (ROOT / script).stat().st_mode & 0o111, script
 
 
+def test_every_benchmark_shown_is_there() -> None:
+    shown = [line for line in command_lines() if "benchmarks" in line]
+    assert len(shown) == len(list((ROOT / "tests/benchmarks").glob("*.py")))
+    for line in shown:
+        (name,) = re.findall(r"benchmarks[./](\w+)", line)
+        assert (ROOT / f"tests/benchmarks/{name}.py").exists()
+
+
 def test_the_tests_command_is_the_one_that_ci_runs() -> None:
     shown = next(line for line in command_lines() if line.endswith(".venv/bin/pytest"))
     ci = (ROOT / ".ci/run").read_text()

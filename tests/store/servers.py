@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -73,6 +74,7 @@ class TcpServer:
         self._process = self._start()
 
     def stop(self) -> None:
+        self._process.send_signal(signal.SIGCONT)  # a test may have frozen it
         self._process.terminate()
         self._process.wait()
 
@@ -80,8 +82,8 @@ class TcpServer:
         with (self._directory / "server.log").open("ab") as log:
             process = subprocess.Popen(
                 [
-                    self._binary, *self._settings, "--port", str(self.port),
-                    "--bind", "127.0.0.1", "--dir", str(self._directory),
+                    "setpriv", "--pdeathsig", "KILL",  # not to outlive a test run that is killed
+                    self._binary, *self._settings, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory),
                     "--daemonize", "no",
                 ],
                 stdout=log, stderr=log,

@@ -81,6 +81,15 @@ def ids(parts: Parts) -> set[tuple[str, str]]:
     return {(stream, entry.id) for stream in streams for entry in parts.entries(stream)}
 
 
+def sample_times(parts: Parts) -> dict[str, list[int]]:
+    """When each node was sampled."""
+    times: dict[str, list[int]] = {}
+    for entry in parts.entries(records.SAMPLES):
+        times.setdefault(records.unpack_samples(entry.fields).node, []).append(entry.at_ms)
+    assert len(times) == len(parts.rig.nodes)
+    return {node: sorted(at) for node, at in times.items()}
+
+
 def decided_since(parts: Parts, ms: int) -> list[Decision]:
     return [d for d in parts.decisions() if d.decided_at_ms >= ms]
 
@@ -89,10 +98,10 @@ def test_a_store_that_is_killed_and_started_again_loses_nothing_and_the_loop_goe
     swarm: Rig, tmp_path: Path
 ) -> None:
     swarm.create_service("web", labels=ARMED, cpus=0.05)
-    swarm.create_service("still", labels=ARMED, cpus=0.05)
+    swarm.create_service("still", labels=ARMED, cpus=0.2)
     swarm.wait_running("web", 1)
     swarm.burn("web")
-    swarm.burn("still", cores=0.02)  # between the thresholds: nothing to do here
+    swarm.burn("still", cores=0.07)  # between the thresholds: nothing to do here
     with Parts(swarm, tmp_path, SCALING) as parts:
         parts.everything("live")
         until(lambda: swarm.replicas("web") == 2, 90, "it acts")
@@ -106,9 +115,8 @@ def test_a_store_that_is_killed_and_started_again_loses_nothing_and_the_loop_goe
         assert acknowledged <= kept
         assert all(process.alive for process in parts.processes)
         # The pause was bridged: samples taken while the store was away are there too.
-        at = sorted(entry.at_ms for entry in parts.entries(records.SAMPLES))
-        gaps = [later - earlier for earlier, later in pairwise(at)]
-        assert max(gaps) < 2500
+        for times in sample_times(parts).values():
+            assert max(later - earlier for earlier, later in pairwise(times)) < 2500
         assert {d.service_name for d in decided_since(parts, 0)} == {"web"}
         assert [(d.start, d.target) for d in decided_since(parts, back_ms)][:1] == [(2, 3)]
         parts.stop()
@@ -133,7 +141,8 @@ def test_a_frozen_docker_engine_delays_the_loop_and_nothing_else(
         }
         applied = [d for d in parts.decisions() if final.get(d.id) is OutcomeKind.APPLIED]
         assert [(d.start, d.target) for d in applied] == [(1, 2), (2, 3)]
-        assert applied[0].decided_at_ms >= thawed_ms - FREEZE_S * 1000
+        written = [entry.ms for entry in parts.entries(records.OUTCOMES)]
+        assert min(written) >= thawed_ms, "nothing was said to be done while it was frozen"
         assert all(process.alive for process in parts.processes)
         parts.stop()
 

@@ -20,6 +20,8 @@ from parts import Parts, until
 from rig.alertmanager import Alertmanager
 from rig.swarm import Rig
 
+pytestmark = pytest.mark.timeout(1500)  # one long run, told by many tests
+
 ARMED = {"autoheal.enable": "true", "autoheal.allow": "scale_up,scale_down"}
 DEPLOY_HOLD_S = 15.0
 OPERATOR_HOLD_S = 10.0
@@ -133,9 +135,11 @@ def run(swarm_rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
             AUTOHEAL_OPERATOR_HOLD=f"{OPERATOR_HOLD_S:g}s",
             AUTOHEAL_ALERTMANAGER_URL=alertmanager.url,
         )
-        with parts:
-            yield _play(rig, parts, alertmanager)
-    rig.reset()
+        try:
+            with parts:
+                yield _play(rig, parts, alertmanager)
+        finally:
+            rig.reset()
 
 
 def _play(rig: Rig, parts: Parts, alertmanager: Alertmanager) -> Run:
