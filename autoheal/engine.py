@@ -23,7 +23,8 @@ from autoheal.core.limits import Limits
 from autoheal.core.rule import RuleSet
 from autoheal.core.state import OVERALL_FIELD, ServiceState, State, pack_overall, pack_service
 from autoheal.core.state import unpack as unpack_state
-from autoheal.errors import UserError
+from autoheal.core.window import SPARE_SLOTS
+from autoheal.errors import AutohealError, UserError
 from autoheal.model import TickRecord
 from autoheal.ports import Clock, Cut, Lease, Reader, Store, Write
 from autoheal.telemetry import Telemetry
@@ -31,6 +32,8 @@ from autoheal.units import format_duration
 
 LEASE = "engine"
 CLOCK_JUMP_MS = 5_000
+# Small steps add up against the same anchor; honest drift must not.
+ANCHOR_S = 60.0
 # A fold must reach back past the oldest slot far enough to meet a roster and an inventory keyframe.
 KEYFRAME_MARGIN_MS = 6 * 60_000
 
@@ -43,6 +46,15 @@ class Rulebook:
 
     rules: RuleSet
     texts: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Anchor:
+    """A cut whose time was trusted: our monotonic seconds around it, and its `now`."""
+
+    before: float
+    after: float
+    now_ms: int
 
 
 @dataclass(slots=True)
@@ -124,7 +136,9 @@ class Engine:
         self._packed = Packed()
         self._pending: _Commit | None = None
         self._sequence = 0
-        self._last_cut: tuple[float, int, str] | None = None
+        self._anchor: _Anchor | None = None
+        self._run_id: str | None = None
+        self._rules_kept = False
         self._silent_until_ms = 0
         telemetry.rules.set(len(rulebook.rules.rules))
 
@@ -146,21 +160,30 @@ class Engine:
     def tick(self) -> None:
         """Fold what is new and, as the leader, decide. Raises ConnectionError; call again then."""
         self._lead()
+        before = self._clock.monotonic()
         cut = self._cut()
+        silent = self._is_silent(cut, before, self._clock.monotonic())
         for entry in cut.entries:
             self._fold.fold(entry.stream, entry.ms, entry.at_ms, entry.fields)
-        silent = self._is_silent(cut)
-        if self._lease is not None and self._fold.ready and not silent:
-            self._decide(self._lease, cut.now_ms)
-        self._fold.forget(cut.now_ms)
+        try:
+            if self._lease is not None and self._fold.ready and not silent:
+                self._decide(self._lease, cut.now_ms)
+        finally:
+            self._fold.forget(cut.now_ms)
 
     def _decide(self, lease: Lease, now_ms: int) -> None:
         if self._pending is not None and not self._commit(self._pending):
             return
         state = self._load()
+        if now_ms < state.now_ms - CLOCK_JUMP_MS:
+            behind = format_duration((state.now_ms - now_ms) // 1000 * 1000)
+            raise AutohealError(
+                f"the store's clock is {behind} behind the last tick: waiting for it"
+            )
         if now_ms <= state.now_ms:
             return
-        snapshot = self._fold.snapshot(now_ms=now_ms, epoch=lease.epoch)
+        self._keep_rules()
+        snapshot = self._fold.snapshot(now_ms=now_ms, since_ms=state.now_ms, epoch=lease.epoch)
         verdicts = decide(self._rulebook.rules, self._limits, state, snapshot, now_ms)
         self._commit(self._prepare(verdicts))
 
@@ -183,7 +206,7 @@ class Engine:
             self._lease = self._store.acquire(LEASE, self._holder, self._lease_ttl_s)
             if self._lease is not None:
                 log.info("leading, epoch %d", self._lease.epoch)
-                self._keep_rules()
+                self._rules_kept = False
         self._telemetry.leader.labels(LEASE).set(0 if self._lease is None else 1)
 
     def _lead_lost(self, why: str) -> None:
@@ -194,10 +217,13 @@ class Engine:
         self._telemetry.leader.labels(LEASE).set(0)
 
     def _keep_rules(self) -> None:
-        """Keep the rules' texts and the limits, so that recorded ticks can be repeated."""
+        """Keep the rules' texts and the limits before the first tick that rests on them."""
+        if self._rules_kept:
+            return
         self._store.put(f"limits:{records.digest(self._limits_text)}", self._limits_text)
         texts = {name: text.decode() for name, text in sorted(self._rulebook.texts.items())}
         self._store.put(f"rules:{self._rulebook.rules.hash}", records.canonical(texts))
+        self._rules_kept = True
 
     def _load(self) -> State:
         """The state to go on from: what the last leader committed."""
@@ -210,39 +236,42 @@ class Engine:
 
     def _cut(self) -> Cut:
         if self._reader is None:
-            reach_ms = max(
-                self._fold.window.slots * self._limits.step_ms,
-                self._rulebook.rules.longest_event_window_ms,
-            )
-            since_ms = self._store.now_ms() - reach_ms - KEYFRAME_MARGIN_MS
+            since_ms = self._store.now_ms() - reach_ms(self._rulebook.rules, self._limits)
             # What became of the last decisions is news, however long nobody was there to read it.
             decided_ms = unpack_state(self._store.state()).now_ms or since_ms
             self._since_ms = max(0, min(since_ms, decided_ms))
             self._reader = self._store.reader(Fold.STREAMS, since_ms=self._since_ms)
         return self._reader.cut()
 
-    def _is_silent(self, cut: Cut) -> bool:
-        """Whether the store's clock or identity gives reason not to decide now."""
-        reason = self._distrust(cut)
-        self._last_cut = (self._clock.monotonic(), cut.now_ms, cut.run_id)
+    def _is_silent(self, cut: Cut, before: float, after: float) -> bool:
+        """Whether the store's clock or identity gives reason not to decide now.
+
+        `before` and `after` are our monotonic times around the cut.
+        """
+        reason = self._distrust(cut, before, after)
         if reason is not None:
             window_ms = max(self._rulebook.rules.longest_window_ms, self._limits.step_ms)
             self._silent_until_ms = cut.now_ms + window_ms
             log.error("%s: deciding nothing for %s", reason, format_duration(window_ms))
+        anchor = self._anchor
+        if anchor is None or reason is not None or before - anchor.after > ANCHOR_S:
+            self._anchor = _Anchor(before, after, cut.now_ms)
+        self._run_id = cut.run_id
         return cut.now_ms < self._silent_until_ms
 
-    def _distrust(self, cut: Cut) -> str | None:
-        if self._last_cut is None:
-            return None
-        monotonic, now_ms, run_id = self._last_cut
-        passed_ms = (self._clock.monotonic() - monotonic) * 1000
-        jumped_ms = cut.now_ms - now_ms - passed_ms
-        if cut.now_ms < now_ms:
-            return f"the store's clock went back by {now_ms - cut.now_ms} ms"
-        if abs(jumped_ms) > CLOCK_JUMP_MS:
-            return f"the store's clock jumped by {jumped_ms:.0f} ms"
-        if cut.run_id != run_id:
+    def _distrust(self, cut: Cut, before: float, after: float) -> str | None:
+        """A reader's `now` never goes back: a clock that did shows as one that stands still."""
+        if self._run_id not in (None, cut.run_id):
             return "the store was restarted or replaced"
+        if self._anchor is None:
+            return None
+        passed_ms = cut.now_ms - self._anchor.now_ms
+        at_least_ms = (before - self._anchor.after) * 1000
+        at_most_ms = (after - self._anchor.before) * 1000
+        if passed_ms < at_least_ms - CLOCK_JUMP_MS:
+            return f"the store's clock went back by {at_least_ms - passed_ms:.0f} ms"
+        if passed_ms > at_most_ms + CLOCK_JUMP_MS:
+            return f"the store's clock jumped ahead by {passed_ms - at_most_ms:.0f} ms"
         return None
 
     # committing
@@ -299,6 +328,12 @@ class Engine:
             self._telemetry.held.labels(held.guard).inc()
         order = {"closed": 0, "half-open": 1, "open": 2}
         self._telemetry.breaker_open.set(order[verdicts.state.breaker.circuit])
+
+
+def reach_ms(rules: RuleSet, limits: Limits) -> int:
+    """How far back a fold must begin to be whole: the windows, and a keyframe before them."""
+    window_ms = rules.longest_window_ms + SPARE_SLOTS * limits.step_ms
+    return max(window_ms, rules.longest_event_window_ms) + KEYFRAME_MARGIN_MS
 
 
 def kept_rules(store: Store, name: str) -> RuleSet:

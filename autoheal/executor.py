@@ -58,6 +58,7 @@ from autoheal.model import (
     LABEL_DECISION,
     LABEL_ENABLE,
     LABEL_ROLE,
+    UPDATE_AT_REST,
     Decision,
     Intent,
     Mode,
@@ -85,8 +86,6 @@ TARGET_MIN = 1
 # Settling is tried at a pace that slows down; a person is called when that does not help.
 DOUBLINGS_MAX = 4
 LOOKS_BEFORE_ALARM = 6
-# Swarm's words for an update that nobody is carrying out, "" where there never was one.
-UPDATE_AT_REST = frozenset({"", "none", "completed", "rollback_completed"})
 # Docker answers 500 to this as well as to a lost quorum; only the text tells them apart.
 OUT_OF_SEQUENCE = "update out of sequence"
 NOT_FOUND = 404
@@ -110,7 +109,7 @@ class Pace:
     lease_ttl_s: float = 15.0
     docker_timeout_s: float = 5.0
     settle_s: float = 2.0
-    history_ms: int = 24 * 3600 * 1000
+    history_ms: int = 7 * 24 * 3600 * 1000
 
     @property
     def margin_s(self) -> float:

@@ -16,6 +16,9 @@ LABEL_DECISION = "autoheal.decision"
 LABEL_ROLE = "autoheal.role"
 LABEL_STACK = "com.docker.stack.namespace"
 OWN_LABELS = "autoheal."
+LABEL_WITHDRAWN = OWN_LABELS + "withdrawn"
+# Swarm's words for an update that nobody is carrying out; "" where there never was one.
+UPDATE_AT_REST = frozenset({"", "none", "completed", "rollback_completed"})
 
 
 class Verdict(Enum):

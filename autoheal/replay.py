@@ -73,7 +73,7 @@ def repeat(store: Store) -> Iterator[Repeated]:
         if life is None or life.identity != _identity(tick):
             life = _Life(store, tick, inputs)
         fold = life.fold(tick.now_ms)
-        snapshot = fold.snapshot(now_ms=tick.now_ms, epoch=tick.epoch)
+        snapshot = fold.snapshot(now_ms=tick.now_ms, since_ms=state.now_ms, epoch=tick.epoch)
         fold.forget(tick.now_ms)
         verdicts = decide(life.rules, life.limits, state, snapshot, tick.now_ms)
         state = verdicts.state

@@ -61,6 +61,7 @@ class Runner:
     def __init__(self, *, clock: Clock, telemetry: Telemetry) -> None:
         self._clock = clock
         self._telemetry = telemetry
+        self._stop_asked = False
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._jobs: dict[str, Job] = {}
@@ -72,11 +73,6 @@ class Runner:
         self._scheduler.add_listener(self._skipped, EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES)
         # Its own warnings about skipped runs are our counter.
         logging.getLogger("apscheduler").setLevel(logging.ERROR)
-
-    @property
-    def is_stopping(self) -> bool:
-        """Whether the end has been asked for."""
-        return self._stopping.is_set()
 
     def add_loop(self, loop: Loop) -> None:
         """Give the loop a thread; it starts with `run`."""
@@ -101,12 +97,16 @@ class Runner:
         self._scheduler.start()
         for thread in self._threads:
             thread.start()
-        while not self._stopping.wait(WATCH_S):
-            self._rearm()
-            watch()
-        for thread in self._threads:
-            thread.join()
-        self._scheduler.shutdown(wait=True)
+        try:
+            while not self._stop_asked:
+                self._stopping.wait(WATCH_S)
+                self._rearm()
+                watch()
+        finally:
+            self._stopping.set()
+            for thread in self._threads:
+                thread.join()
+            self._scheduler.shutdown(wait=True)
 
     def rest(self, seconds: float) -> bool:
         """Sleep, unless the end is asked for. Always False: a `wait` that finds no news."""
@@ -115,7 +115,8 @@ class Runner:
 
     def stop(self) -> None:
         """Ask for the end; may be called from a signal handler."""
-        self._stopping.set()
+        # A signal handler must not take the lock that the interrupted thread may hold.
+        self._stop_asked = True
 
     def _turn(self, loop: Loop) -> None:
         while not self._stopping.is_set():
@@ -135,8 +136,7 @@ class Runner:
                 if loop.wait(min(remaining_s, PAUSE_S)):
                     self.rest(begin + loop.rest_s - self._clock.monotonic())
                     return
-            except ConnectionError:
-                # The next tick meets the same trouble and tells it.
+            except Exception:  # noqa: BLE001  # the next tick meets the same trouble and tells it
                 self._stopping.wait(PAUSE_S)
                 return
 
@@ -184,3 +184,4 @@ class Runner:
         self._scheduler.reschedule_job(
             job.name, trigger="interval", seconds=job.period_s, start_date=first
         )
+        self._scheduler.modify_job(job.name, next_run_time=first)

@@ -358,7 +358,7 @@ class Settings(BaseModel):
     inventory_interval_ms: Annotated[int, _duration("1s", "5m")] = Field(
         15_000, description="Time between two readings of services, tasks and nodes"
     )
-    keyframe_interval_ms: Annotated[int, _duration("1s", "1h")] = Field(
+    keyframe_interval_ms: Annotated[int, _duration("1s", "5m")] = Field(
         300_000, description="Time between two complete inventories; between them, differences"
     )
     deploy_hold_ms: Annotated[int, _duration("0s", "7d")] = Field(

@@ -18,7 +18,7 @@ from autoheal.core.fold import Fold, Snapshot
 from autoheal.core.rule import Rule, RuleSet
 from autoheal.core.state import ServiceState, State
 from autoheal.core.state import unpack as unpack_state
-from autoheal.engine import LEASE, kept_limits, kept_rules
+from autoheal.engine import LEASE, kept_limits, kept_rules, reach_ms
 from autoheal.errors import UserError
 from autoheal.model import Decision, Outcome, Service, TickRecord, Verdict
 from autoheal.ports import Entry, Insight, Reach
@@ -91,10 +91,10 @@ def gather(store: Insight) -> Status:
     rules, limits = kept_rules(store, tick.rule_set), kept_limits(store, tick.limits)
     state = unpack_state(store.state())
     fold = Fold(rules, step_ms=limits.step_ms, warm_up_ms=limits.warm_up_ms)
-    cut = store.reader(Fold.STREAMS, since_ms=tick.since_ms).cut()
+    cut = store.reader(Fold.STREAMS, since_ms=now_ms - reach_ms(rules, limits)).cut()
     for entry in cut.entries:
         fold.fold(entry.stream, entry.ms, entry.at_ms, entry.fields)
-    snapshot = fold.snapshot(now_ms=cut.now_ms, epoch=tick.epoch)
+    snapshot = fold.snapshot(now_ms=cut.now_ms, since_ms=cut.now_ms, epoch=tick.epoch)
     return Status(
         engine=store.holder(LEASE) or "nobody",
         executor=store.holder("executor") or "nobody",

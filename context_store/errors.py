@@ -35,7 +35,7 @@ class StoreRefused(ValueError):  # noqa: N818  # as above
 _PASSING_CODES = frozenset(
     {
         "BUSY", "CLUSTERDOWN", "FAILOVER", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS",
-        "READONLY", "TRYAGAIN", "UNKILLABLE",
+        "READONLY", "TRYAGAIN", "UNBLOCKED", "UNKILLABLE",
     }
 )  # fmt: skip
 

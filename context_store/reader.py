@@ -148,5 +148,7 @@ def _entry(stream: str, entry_id: str, ms: int, flat: list[Reply]) -> Entry | No
         boot = fields[BOOT_FIELD].decode()
     except (KeyError, ValueError):
         return None
+    if age_ms < 0:
+        return None  # nothing is true before it happens
     own = {name: value for name, value in fields.items() if name not in STAMP_FIELDS}
     return Entry(stream, entry_id, ms, ms - age_ms, boot, sequence, own)

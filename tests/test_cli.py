@@ -170,6 +170,20 @@ def test_a_misspelt_setting(rules: Path) -> None:
     )
 
 
+def test_a_lease_shorter_than_three_steps(rules: Path, store: TcpServer) -> None:
+    done = engine(store.url, rules, AUTOHEAL_STEP="60s", AUTOHEAL_LEASE_TTL="10s")
+    assert_refused(done, "AUTOHEAL_LEASE_TTL (10s) must be at least 3 times AUTOHEAL_STEP (1m)")
+
+
+def test_rules_that_look_back_further_than_samples_are_kept(rules: Path, store: TcpServer) -> None:
+    rules.write_text(GOOD_RULE.replace("2m", "6h"))
+    done = engine(store.url, rules)
+    assert_refused(
+        done,
+        "AUTOHEAL_SAMPLES_AGE (2h) must be at least 6h6m20s for how far back the rules look",
+    )
+
+
 def test_status_without_a_run(tmp_path: Path) -> None:
     done = autoheal("status", AUTOHEAL_DATA_DIRECTORY=str(tmp_path))
     assert_refused(

@@ -9,9 +9,8 @@ from typing import Any
 
 from autoheal.actions import ACTIONS, Leaf
 from autoheal.errors import RemoteUnreachable
-from autoheal.model import LABEL_DECISION, OWN_LABELS, Decision
+from autoheal.model import LABEL_DECISION, LABEL_WITHDRAWN, Decision
 
-LABEL_WITHDRAWN = OWN_LABELS + "withdrawn"
 PATHS_NAMED_MAX = 5
 
 

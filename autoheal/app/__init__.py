@@ -29,8 +29,9 @@ from autoheal.app.stores import (
     data_directory,
     store_for_all,
 )
-from autoheal.errors import RemoteError, UserError
+from autoheal.errors import BadRecordError, RemoteError, UserError
 from autoheal.settings import Settings
+from context_store import StoreRefused
 
 AUDIT_FILE = "audit.jsonl"
 
@@ -103,7 +104,7 @@ def read_status(settings: Settings, *, as_json: bool) -> str:
     """What the loop knows and wants, as text."""
     try:
         found = status.gather(open_memory(settings))
-    except ConnectionError as error:
+    except (ConnectionError, BadRecordError, StoreRefused) as error:
         raise UserError(str(error)) from error
     return status.render_json(found) if as_json else status.render(found)
 

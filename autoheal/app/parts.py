@@ -28,7 +28,7 @@ from autoheal.adapters.webhook import Webhook
 from autoheal.app.stores import Memory, data_directory, retention
 from autoheal.collector import EVENTS_LOOP, Collector, Sources
 from autoheal.core.limits import Limits
-from autoheal.engine import LEASE, Engine, Rulebook
+from autoheal.engine import LEASE, Engine, Rulebook, reach_ms
 from autoheal.errors import UserError
 from autoheal.executor import Executor, Pace
 from autoheal.inventory import InventoryPublisher
@@ -39,9 +39,12 @@ from autoheal.ports import Clock, StatsSource
 from autoheal.runner import Job, Loop, Runner
 from autoheal.settings import Settings, Stats
 from autoheal.telemetry import Telemetry
+from autoheal.units import format_duration
 
 STALE_INVENTORIES = 4
 KEY_BYTES = 32
+LEASE_STEPS = 3
+REST_S = 0.05
 DEFAULT_RULES = (Path("rules"),)
 INVENTORY_LOOK_S = 0.5
 EVENTS_STALE_S = 60.0
@@ -246,6 +249,7 @@ def _stats(settings: Settings, docker: ReadOnlyDocker, clock: Clock) -> StatsSou
 def add_engine(process: Process, store: context_store.Store, book: Rulebook, key: bytes) -> Engine:
     """Decisions, and the delivery of escalations."""
     settings = process.settings
+    _refuse_contradictions(settings, book)
     memory = Memory(store, process.clock)
     engine = Engine(
         store=memory,
@@ -282,6 +286,7 @@ def add_engine(process: Process, store: context_store.Store, book: Rulebook, key
             notifier.tick,
             lambda at_most_s: process.wait(memory, notifier.cursors, DECIDED, at_most_s),
             NOTIFIER_PERIOD_S,
+            rest_s=REST_S,
         )
     )
 
@@ -293,6 +298,20 @@ def add_engine(process: Process, store: context_store.Store, book: Rulebook, key
     process.runner.add_job(Job("housekeeping", keep_house, HOUSEKEEPING_S))
     process.at_end.extend([engine.stop, notifier.stop])
     return engine
+
+
+def _refuse_contradictions(settings: Settings, book: Rulebook) -> None:
+    if settings.lease_ttl_ms < LEASE_STEPS * settings.step_ms:
+        raise UserError(
+            f"AUTOHEAL_LEASE_TTL ({format_duration(settings.lease_ttl_ms)}) must be at least"
+            f" {LEASE_STEPS} times AUTOHEAL_STEP ({format_duration(settings.step_ms)})"
+        )
+    needed_ms = reach_ms(book.rules, limits_of(settings))
+    if settings.samples_age_ms < needed_ms:
+        raise UserError(
+            f"AUTOHEAL_SAMPLES_AGE ({format_duration(settings.samples_age_ms)}) must be at least"
+            f" {format_duration(needed_ms)} for how far back the rules look"
+        )
 
 
 def _destinations(process: Process) -> list[Destination]:
@@ -338,6 +357,7 @@ def add_executor(
             executor.tick,
             lambda at_most_s: process.wait(memory, executor.cursors, DECIDED, at_most_s),
             EXECUTOR_PERIOD_S,
+            rest_s=REST_S,
         )
     )
     process.at_end.append(executor.stop)

@@ -1,7 +1,9 @@
 """inactive -> pending -> firing, as in Prometheus' rules/alerting.go: one comparison with `now`.
 
 A rule is pending from its first TRUE and fires when it has been TRUE for `for`. FALSE ends both.
-NO_DATA starts a pending rule over, but is no recovery: what fires goes on firing.
+So does NO_DATA: else lost samples could hide that a
+condition was FALSE for a while. It is no recovery, though: an alert that was raised stays raised
+(ServiceState.escalated) until its condition is FALSE.
 """
 
 from __future__ import annotations
@@ -21,10 +23,8 @@ def step(known: RuleState | None, rule: Rule, verdict: Verdict, now_ms: int) -> 
     if known is not None and known.hash != rule.hash:
         known = None
     match verdict:
-        case Verdict.FALSE:
+        case Verdict.FALSE | Verdict.NO_DATA:
             return None
-        case Verdict.NO_DATA:
-            return known if known is not None and known.firing else None
         case Verdict.TRUE:  # pragma: no branch  # mypy knows that there is no other
             current = known or RuleState(rule.hash, now_ms)
             firing = current.firing or now_ms - current.active_ms >= rule.for_ms

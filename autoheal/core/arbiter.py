@@ -36,7 +36,7 @@ class Bid:
     @property
     def order(self) -> tuple[int, int, str]:
         """Strongest first."""
-        return RANK[self.action], -self.rule.priority, self.rule.name
+        return order_of(self.rule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,11 @@ class Loss:
     rule: Rule
     guard: str
     words: str
+
+
+def order_of(rule: Rule) -> tuple[int, int, str]:
+    """Strongest first: by rank, then priority, then name."""
+    return RANK[rule.then.kind], -rule.priority, rule.name
 
 
 def lane_of(rule: Rule) -> Lane:

@@ -18,7 +18,7 @@ from typing import cast
 from autoheal.actions import Escalate, Plan
 from autoheal.actions.escalate import FIRING, QUIET
 from autoheal.core import alerts, changes, flights
-from autoheal.core.arbiter import Bid, Loss, contend, lane_of
+from autoheal.core.arbiter import Bid, Loss, contend, lane_of, order_of
 from autoheal.core.breaker import Breaker
 from autoheal.core.evidence import describe, evaluate
 from autoheal.core.fold import Snapshot
@@ -371,9 +371,12 @@ def _flying(tick: _Tick) -> dict[Mode, int]:
     return flying
 
 
-def _order(candidate: Candidate) -> tuple[tuple[int, int, str], str]:
-    bid = Bid(candidate.rule, Reading(Verdict.TRUE, 0.0), candidate.plan)
-    return bid.order, candidate.service.id
+def _order(candidate: Candidate) -> tuple[int, int, int, str, str]:
+    """Strongest first; among equals whoever has waited longest, so that nobody starves another."""
+    lane = candidate.state.lane(candidate.lane)
+    last_ms = max(lane.up_ms or 0, lane.down_ms or 0, lane.failed_ms or 0)
+    rank, priority, name = order_of(candidate.rule)
+    return rank, priority, last_ms, name, candidate.service.id
 
 
 def _decision(tick: _Tick, candidate: Candidate) -> Decision:

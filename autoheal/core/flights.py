@@ -13,9 +13,7 @@ from collections.abc import Iterator
 from autoheal.core.breaker import Breaker
 from autoheal.core.limits import Limits
 from autoheal.core.state import Flight, Lane, LaneState, Phase, ServiceState
-from autoheal.model import ActionKind, Mode, Outcome, OutcomeKind, Service
-
-UPDATE_DONE = frozenset({"", "completed", "rollback_completed"})
+from autoheal.model import UPDATE_AT_REST, ActionKind, Mode, Outcome, OutcomeKind, Service
 
 
 def flights(service: ServiceState) -> Iterator[tuple[Lane, Flight]]:
@@ -112,5 +110,5 @@ def _is_settled(flight: Flight, seen: Service, running: int, now_ms: int, limits
     """The rollout has ended and the tasks are there, or it took too long."""
     if now_ms - flight.applied_ms >= limits.settle_timeout_ms:
         return True
-    caught_up = seen.index >= flight.version and seen.update_state in UPDATE_DONE
+    caught_up = seen.index >= flight.version and seen.update_state in UPDATE_AT_REST
     return caught_up and running == seen.replicas

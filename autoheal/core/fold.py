@@ -19,8 +19,9 @@ from autoheal.core.window import Window
 from autoheal.errors import BadRecordError
 from autoheal.model import Intent, Outcome, Service
 
-# Outcomes and intents are kept this long past a tick: a new leader goes on from the last one.
-HANDOVER_MS = 3_600_000
+# Outcomes and intents are kept this long: longer than an engine may hold still (one window, which
+# is at most a day), because what was not decided on is still news then.
+KEPT_MS = 25 * 3_600_000
 
 Record = TypeVar("Record")
 
@@ -101,8 +102,11 @@ class Fold:
         """Whether a whole inventory has been seen: without one nothing can be decided."""
         return self.swarm.complete
 
-    def snapshot(self, *, now_ms: int, epoch: int) -> Snapshot:
-        """The view at `now_ms`, before which everything has been folded."""
+    def snapshot(self, *, now_ms: int, since_ms: int, epoch: int) -> Snapshot:
+        """The view at `now_ms`, before which everything has been folded.
+
+        `since_ms` is the last tick's: of intents and outcomes only what came after it is news.
+        """
         services = tuple(sorted(self.swarm.services.values(), key=lambda service: service.id))
         frame = Frame(
             self.window,
@@ -119,8 +123,8 @@ class Fold:
             running=_running(self.swarm.spans),
             readings={condition: frame.read(condition) for condition in conditions},
             events={key: tuple(times) for key, times in self._events.items()},
-            outcomes=tuple(self._outcomes),
-            intents=tuple(self._intents),
+            outcomes=tuple(each for each in self._outcomes if each.ms >= since_ms),
+            intents=tuple(each for each in self._intents if each.ms >= since_ms),
         )
 
     def forget(self, now_ms: int) -> None:
@@ -132,8 +136,8 @@ class Fold:
             del times[: bisect.bisect_right(times, oldest_event_ms)]
             if not times:
                 del self._events[key]
-        self._outcomes = [each for each in self._outcomes if each.ms >= now_ms - HANDOVER_MS]
-        self._intents = [each for each in self._intents if each.ms >= now_ms - HANDOVER_MS]
+        self._outcomes = [each for each in self._outcomes if each.ms >= now_ms - KEPT_MS]
+        self._intents = [each for each in self._intents if each.ms >= now_ms - KEPT_MS]
 
 
 def _running(spans: Mapping[str, Span]) -> dict[str, int]:

@@ -11,11 +11,18 @@ from dataclasses import dataclass
 
 from autoheal.actions import Plan
 from autoheal.core.breaker import Breaker
-from autoheal.core.flights import UPDATE_DONE
 from autoheal.core.limits import Limits
 from autoheal.core.rule import Rule
 from autoheal.core.state import Lane, ServiceState
-from autoheal.model import LABEL_ROLE, ActionKind, Evidence, Mode, Service, ServiceMode
+from autoheal.model import (
+    LABEL_ROLE,
+    UPDATE_AT_REST,
+    ActionKind,
+    Evidence,
+    Mode,
+    Service,
+    ServiceMode,
+)
 from autoheal.units import format_duration
 
 
@@ -78,7 +85,7 @@ def _off(candidate: Candidate, _: Situation) -> str | None:
 
 def _rollout(candidate: Candidate, _: Situation) -> str | None:
     state = candidate.service.update_state
-    return None if state in UPDATE_DONE else f"its update is {state}"
+    return None if state in UPDATE_AT_REST else f"its update is {state}"
 
 
 def _deploy(candidate: Candidate, situation: Situation) -> str | None:

@@ -1,4 +1,4 @@
-"""The numbers that hold decisions back: all of them settings, all with a cautious default."""
+"""The numbers that hold decisions back, each with a cautious default; most are settings."""
 
 from __future__ import annotations
 

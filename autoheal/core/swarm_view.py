@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from autoheal.model import Inventory, Node, Service, Task
 
 RUNNING = "running"
+COMPLETE = "complete"
 SILENCE_MS = 60_000
-ENDED_STATES = frozenset({"complete", "shutdown", "failed", "rejected", "orphaned", "remove"})
+ENDED_STATES = frozenset({COMPLETE, "shutdown", "failed", "rejected", "orphaned", "remove"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,8 @@ class Span:
 
     @property
     def is_running(self) -> bool:
-        """Whether it runs and is meant to."""
-        return self.task.state == RUNNING and self.task.desired_state == RUNNING
+        """Whether it runs and is meant to; a job's task is meant to run to completion."""
+        return self.task.state == RUNNING and self.task.desired_state in (RUNNING, COMPLETE)
 
 
 class SwarmView:
@@ -105,7 +106,7 @@ class SwarmView:
         running_from_ms = known.running_from_ms if known else None
         ended_ms = known.ended_ms if known else None
         # On a node that is lost a task stays "running" for a day; that it is to stop is known.
-        leaving = task.desired_state in ENDED_STATES
+        leaving = task.desired_state in ENDED_STATES - {COMPLETE}
         if task.state == RUNNING and not leaving and running_from_ms is None:
             running_from_ms = since_ms
         if ended_ms is None and task.state in ENDED_STATES:

@@ -95,7 +95,7 @@ class Bench:
         self.now_ms += STEP
         self.fold.forget(self.now_ms)
         folded = time.perf_counter()
-        snapshot = self.fold.snapshot(now_ms=self.now_ms, epoch=1)
+        snapshot = self.fold.snapshot(now_ms=self.now_ms, since_ms=self.state.now_ms, epoch=1)
         seen = time.perf_counter()
         self.state = decide(RULES, self.limits, self.state, snapshot, self.now_ms).state
         ended = time.perf_counter()

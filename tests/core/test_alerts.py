@@ -28,7 +28,7 @@ FIRING = RuleState(RULE.hash, NOW, firing=True)
         (PENDING, Verdict.TRUE, MINUTE, FIRING),
         (PENDING, Verdict.TRUE, MINUTE + 1, FIRING),
         (FIRING, Verdict.FALSE, STEP, None),
-        (FIRING, Verdict.NO_DATA, STEP, FIRING),
+        (FIRING, Verdict.NO_DATA, STEP, None),
         (FIRING, Verdict.TRUE, STEP, FIRING),
     ],
 )

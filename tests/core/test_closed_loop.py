@@ -13,13 +13,14 @@ import pytest
 
 from autoheal import records
 from autoheal.core.decide import Verdicts, decide
-from autoheal.core.flights import UPDATE_DONE, flights
+from autoheal.core.flights import flights
 from autoheal.core.fold import Fold
 from autoheal.core.limits import Limits
 from autoheal.core.rule import Comparison
 from autoheal.core.state import State, pack_overall, pack_service, unpack
 from autoheal.model import (
     LABEL_DECISION,
+    UPDATE_AT_REST,
     ActionKind,
     Decision,
     Intent,
@@ -223,7 +224,7 @@ class World:
         self.execute()
         self.now_ms += STEP
         self.fold.forget(self.now_ms)
-        snapshot = self.fold.snapshot(now_ms=self.now_ms, epoch=1)
+        snapshot = self.fold.snapshot(now_ms=self.now_ms, since_ms=self.state.now_ms, epoch=1)
         verdicts = decide(RULES, LIMITS, self.state, snapshot, self.now_ms)
         for made in verdicts.decisions:
             # One in ten is lost on the way, the others take a while.
@@ -265,7 +266,7 @@ def check(world: World, verdicts: Verdicts, before: dict[str, Service]) -> None:
 def check_action(world: World, made: Decision, shown: Service) -> None:
     assert (made.start, made.version) == (shown.replicas, shown.index)
     assert shown.replicas != 0
-    assert shown.update_state in UPDATE_DONE
+    assert shown.update_state in UPDATE_AT_REST
     if made.action is ActionKind.SCALE_UP:
         by, bound = (2, MAXIMUM) if made.rule == "up" else (1, 9)
         assert made.start < made.target <= min(bound, made.start + by)

@@ -14,7 +14,7 @@ from autoheal.core.limits import Limits
 from autoheal.core.readings import Reading
 from autoheal.core.rule import Aggregate, Comparison, Match, Rule
 from autoheal.core.state import State
-from autoheal.model import ActionKind, Evidence, Mode, Verdict
+from autoheal.model import ActionKind, Evidence, Mode, OutcomeKind, Verdict
 from autoheal.records import decision_body, identified
 from builders import (
     CPU_HIGH,
@@ -197,3 +197,25 @@ def test_the_first_tick_of_all_starts_from_nothing() -> None:
     assert world.state == State()
     assert world.tick() == ()
     assert len(world.tick()) == 1
+
+
+def test_of_equals_whoever_has_waited_longest_goes_first() -> None:
+    world = scene(scale_up(cooldown_ms=0), figures={"a": 90.0, "b": 90.0})
+    order = []
+    for _ in range(4):
+        (made,) = world.tick(MINUTE)
+        order.append(made.service)
+        world.report(made, OutcomeKind.WOULD_APPLY)
+    assert order == ["a", "b", "a", "b"]
+
+
+def test_lost_samples_do_not_shorten_the_wait_of_a_rule() -> None:
+    """What was FALSE in between, and is not known now, would have started the wait over."""
+    world = scene(scale_up(for_ms=10 * MINUTE))
+    (made,) = world.wait(11 * MINUTE)
+    world.report(made, OutcomeKind.WOULD_APPLY)
+    world.figures["web"] = None
+    assert world.wait(30 * MINUTE) == ()
+    world.figures["web"] = 90.0
+    assert world.wait(9 * MINUTE) == ()
+    assert len(world.wait(2 * MINUTE)) == 1

@@ -452,9 +452,10 @@ def half_open(at_once: int = 1) -> tuple[Scene, tuple[Decision, ...]]:
 def test_half_open_lets_one_probe_through_however_many_may_act_at_once() -> None:
     world, decided = half_open(at_once=3)
     assert len(decided) == 1
-    assert world.held("b") == {"cpu-high": "breaker"}
-    assert world.tick() == ()
-    assert world.held("c") == {"cpu-high": "breaker"}
+    waiting = {"a", "b", "c"} - {decided[0].service}
+    for _ in range(2):
+        assert {world.held(name).get("cpu-high") for name in waiting} == {"breaker"}
+        assert world.tick() == ()
 
 
 def test_a_probe_whose_flight_expires_is_abandoned_and_another_sent() -> None:
@@ -462,7 +463,8 @@ def test_a_probe_whose_flight_expires_is_abandoned_and_another_sent() -> None:
     assert world.state.breaker.probe == probe.id
     (another,) = world.tick(EXPIRY + STEP)
     assert world.state.breaker.circuit is Circuit.HALF_OPEN
-    assert (another.service, world.state.breaker.probe) == ("b", another.id)
+    assert another.service != probe.service
+    assert world.state.breaker.probe == another.id
 
 
 def test_a_probe_whose_service_is_removed_is_abandoned() -> None:
@@ -476,7 +478,8 @@ def test_a_probe_that_was_refused_is_abandoned() -> None:
     world, (probe,) = half_open()
     world.report(probe, OutcomeKind.REFUSED)
     (another,) = world.tick()
-    assert (another.service, world.state.breaker.probe) == ("b", another.id)
+    assert another.service != probe.service
+    assert world.state.breaker.probe == another.id
 
 
 def test_a_probe_that_fails_opens_the_breaker_again() -> None:

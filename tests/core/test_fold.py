@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from autoheal import records
-from autoheal.core.fold import HANDOVER_MS, Fold
+from autoheal.core.fold import KEPT_MS, Fold
 from autoheal.model import Intent, OutcomeKind, Verdict
 from builders import (
     CPU_HIGH,
@@ -65,7 +65,7 @@ def test_a_snapshot_shows_what_was_folded() -> None:
     take(made, records.OUTCOMES, records.pack_outcome(applied), NOW - 1)
     intent = Intent("d", "web", 1, "executor")
     take(made, records.INTENTS, records.pack_intent(intent), NOW - 2)
-    seen = made.snapshot(now_ms=NOW, epoch=7)
+    seen = made.snapshot(now_ms=NOW, since_ms=0, epoch=7)
     assert seen.epoch == 7
     assert seen.inventory_at_ms == NOW - 3
     assert [each.id for each in seen.services] == ["api", "web"]
@@ -79,7 +79,7 @@ def test_a_snapshot_shows_what_was_folded() -> None:
 
 
 def test_nothing_folded_gives_an_empty_snapshot() -> None:
-    seen = fold().snapshot(now_ms=NOW, epoch=1)
+    seen = fold().snapshot(now_ms=NOW, since_ms=0, epoch=1)
     assert (seen.services, seen.inventory_at_ms, seen.running) == ((), 0, {})
 
 
@@ -87,7 +87,7 @@ def test_events_are_kept_in_the_order_of_their_own_times() -> None:
     made = fold()
     for at_ms in (NOW, NOW - 5, NOW - 2, NOW - 5):
         take(made, records.EVENTS, records.pack_event(event()), at_ms)
-    seen = made.snapshot(now_ms=NOW, epoch=1)
+    seen = made.snapshot(now_ms=NOW, since_ms=0, epoch=1)
     assert seen.events["oom_killed", "web"] == (NOW - 5, NOW - 5, NOW - 2, NOW)
 
 
@@ -96,7 +96,7 @@ def test_a_spoilt_entry_is_counted_and_changes_nothing(stream: str) -> None:
     made = fold()
     take(made, stream, {"body": b"{", "rows": b"\xff"})
     assert made.bad_entries == 1
-    assert made.snapshot(now_ms=NOW, epoch=1).events == {}
+    assert made.snapshot(now_ms=NOW, since_ms=0, epoch=1).events == {}
 
 
 @pytest.mark.parametrize(("age_ms", "kept"), [(10 * MINUTE - 1, True), (10 * MINUTE, False)])
@@ -104,10 +104,10 @@ def test_events_that_no_rule_looks_back_to_are_forgotten(age_ms: int, *, kept: b
     made = fold()
     take(made, records.EVENTS, records.pack_event(event()), NOW - age_ms)
     made.forget(NOW)
-    assert bool(made.snapshot(now_ms=NOW, epoch=1).events) is kept
+    assert bool(made.snapshot(now_ms=NOW, since_ms=0, epoch=1).events) is kept
 
 
-@pytest.mark.parametrize(("age_ms", "kept"), [(HANDOVER_MS, True), (HANDOVER_MS + 1, False)])
+@pytest.mark.parametrize(("age_ms", "kept"), [(KEPT_MS, True), (KEPT_MS + 1, False)])
 def test_outcomes_and_intents_outlast_a_change_of_leader(age_ms: int, *, kept: bool) -> None:
     made = fold()
     packed = records.pack_outcome(outcome("d", OutcomeKind.APPLIED))
@@ -115,8 +115,18 @@ def test_outcomes_and_intents_outlast_a_change_of_leader(age_ms: int, *, kept: b
     intent = records.pack_intent(Intent("d", "web", 1, "executor"))
     take(made, records.INTENTS, intent, NOW - age_ms)
     made.forget(NOW)
-    seen = made.snapshot(now_ms=NOW, epoch=1)
+    seen = made.snapshot(now_ms=NOW, since_ms=0, epoch=1)
     assert (bool(seen.outcomes), bool(seen.intents)) == (kept, kept)
+
+
+def test_only_what_came_after_the_last_tick_is_news() -> None:
+    made = fold()
+    packed = records.pack_outcome(outcome("d", OutcomeKind.APPLIED))
+    take(made, records.OUTCOMES, packed, NOW - 10)
+    take(made, records.INTENTS, records.pack_intent(Intent("d", "web", 1, "x")), NOW - 10)
+    for since_ms, news in ((NOW - 10, True), (NOW - 9, False)):
+        seen = made.snapshot(now_ms=NOW, since_ms=since_ms, epoch=1)
+        assert (bool(seen.outcomes), bool(seen.intents)) == (news, news)
 
 
 def test_forgetting_changes_no_later_snapshot() -> None:
@@ -139,8 +149,10 @@ def test_forgetting_changes_no_later_snapshot() -> None:
             packed = records.pack_samples(batch({name: [0.01 * step]}, [roster_row(name)]))
             take(made, records.SAMPLES, packed, now_ms)
         forgetful.forget(now_ms + 1)
-        one = forgetful.snapshot(now_ms=now_ms + 1, epoch=1).readings[CPU_HIGH].of("web")
-        other = plain.snapshot(now_ms=now_ms + 1, epoch=1).readings[CPU_HIGH].of("web")
+        one = (
+            forgetful.snapshot(now_ms=now_ms + 1, since_ms=0, epoch=1).readings[CPU_HIGH].of("web")
+        )
+        other = plain.snapshot(now_ms=now_ms + 1, since_ms=0, epoch=1).readings[CPU_HIGH].of("web")
         assert one == other
     assert forgetful.window.containers < plain.window.containers
     assert set(forgetful.swarm.spans) < {"web.0", "web.1", "web.2"} | {"never"}
@@ -152,4 +164,4 @@ def test_a_rule_set_knows_how_far_back_it_looks() -> None:
     assert RULES.longest_event_window_ms == 10 * MINUTE
     empty = rule_set()
     assert (empty.metrics, empty.longest_window_ms, empty.longest_event_window_ms) == ((), 0, 0)
-    assert HANDOVER_MS >= HOUR
+    assert KEPT_MS > 24 * HOUR

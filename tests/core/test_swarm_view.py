@@ -231,3 +231,12 @@ def test_when_nobody_newer_has_spoken_for_a_minute_a_lower_index_counts_again() 
     view.fold(lower, NOW + SILENCE_MS)
     assert list(view.services) == []
     assert view.seen_at_ms == NOW + SILENCE_MS
+
+
+def test_a_jobs_task_is_running_though_it_is_meant_to_complete() -> None:
+    view = SwarmView()
+    job = task("job.1", of="job", desired="complete")
+    view.fold(inventory(services=[service("job")], tasks=[job]), NOW)
+    span = view.spans["job.1"]
+    assert span.is_running
+    assert span.ended_ms is None

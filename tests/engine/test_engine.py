@@ -28,6 +28,7 @@ from autoheal.core.state import (
     unpack,
 )
 from autoheal.engine import Engine, Rulebook
+from autoheal.errors import AutohealError
 from autoheal.model import ActionKind, Mode, Outcome, OutcomeKind
 from autoheal.ports import Lease, Write
 from autoheal.telemetry import Telemetry
@@ -264,9 +265,53 @@ def test_when_the_stores_clock_jumps_it_decides_nothing_for_a_window(
         for _ in range(3):
             engine.tick()
     assert scene.ticks() == before
-    assert "the store's clock jumped" in caplog.text
+    went = "went back" if ahead_s > 0 else "jumped ahead"
+    assert f"the store's clock {went} by " in caplog.text
     assert f"deciding nothing for {WINDOW_S}s" in caplog.text
     tick_until(engine, lambda: len(scene.ticks()) > len(before))
+
+
+def test_a_clock_that_stands_still_is_noticed_however_often_it_is_looked_at(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A reader's `now` never goes back, so a clock that did shows as one that stands still."""
+    scene.publish()
+    engine = scene.engine("one")
+    tick_until(engine, scene.ticks)
+    with caplog.at_level(logging.ERROR):
+        for _ in range(6):
+            scene.clock.ahead_s += 1.0
+            engine.tick()
+    assert "the store's clock went back by " in caplog.text
+
+
+def test_a_store_whose_clock_is_behind_the_last_tick_is_told_of(scene: Scene) -> None:
+    scene.publish()
+    ahead = State(tick=1, now_ms=scene.memory().now_ms() + builders.HOUR, epoch=1)
+    with raw(scene.server.url) as client:
+        client.hset("ah:state", OVERALL_FIELD, pack_overall(ahead))
+    engine = scene.engine("one")
+    with pytest.raises(AutohealError, match="the store's clock is 59m59s behind the last tick"):
+        tick_until(engine, lambda: False)
+    assert scene.ticks() == []
+
+
+def test_rules_that_could_not_be_kept_are_kept_before_the_first_tick(scene: Scene) -> None:
+    scene.publish()
+    memory = scene.memory()
+    put, failures = memory.put, [ConnectionError("away")]
+
+    def once_away(key: str, value: bytes) -> None:
+        if failures:
+            raise failures.pop()
+        put(key, value)
+
+    memory.put = once_away  # type: ignore[method-assign]  # the moment that cannot be timed
+    engine = scene.engine("one", memory)
+    with pytest.raises(ConnectionError):
+        tick_until(engine, lambda: False)
+    tick_until(engine, scene.ticks)
+    assert all(each.agrees for each in replay.repeat(scene.memory()))
 
 
 def test_another_run_of_the_store_is_not_trusted_for_a_window(

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from autoheal import records
-from autoheal.adapters.service_spec import LABEL_WITHDRAWN
 from autoheal.errors import RemoteRefused, RemoteUnreachable
 from autoheal.executor import Pace
 from autoheal.model import (
     LABEL_ALLOW,
     LABEL_DECISION,
     LABEL_ENABLE,
+    LABEL_WITHDRAWN,
     ActionKind,
     Decision,
     Intent,
@@ -241,7 +241,7 @@ def test_a_new_executor_leaves_concluded_decisions_alone(world: World) -> None:
 def test_a_decision_older_than_memory_is_left_out(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world.clock.advance(DAY_S + 60)
+    world.clock.advance(7 * DAY_S + 60)
     decision = world.decide(a_decision())
     world.run(world.executor())
     assert world.outcomes_of(decision) == []

@@ -81,11 +81,25 @@ def test_alertmanager_gets_a_firing_alert_that_ends_by_itself(listener: Listener
 
 
 def test_alertmanager_gets_the_end_as_it_was(listener: Listener) -> None:
-    alertmanager(listener.url).send([FIRING, OVER])
+    clock = FakeClock()
+    clock.advance(200)
+    alertmanager(listener.url, clock=clock).send([FIRING, OVER])
     firing, over = listener.received[0].body
     assert over["endsAt"] == "2023-11-14T22:14:50.500Z"
     assert over["labels"] == firing["labels"]
     assert over["startsAt"] == firing["startsAt"]
+
+
+def test_a_store_whose_clock_is_ahead_does_not_make_alerts_end_before_they_start(
+    listener: Listener,
+) -> None:
+    hour_ms = 3_600_000
+    ahead = Escalation(DECISION, START_MS + hour_ms)
+    over = Escalation(DECISION, START_MS + hour_ms, START_MS + hour_ms + 1)
+    alertmanager(listener.url).send([ahead, over])
+    for told in listener.received[0].body:
+        assert told["startsAt"] == "2023-11-14T22:13:20.000Z", "not in the future"
+        assert told["startsAt"] < told["endsAt"]
 
 
 def test_alertmanager_below_a_path_is_found(listener: Listener) -> None:

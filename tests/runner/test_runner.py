@@ -110,19 +110,28 @@ def test_a_failing_loop_goes_stale(monkeypatch: pytest.MonkeyPatch) -> None:
         until(lambda: set(running.telemetry.stale()) == {"bad"})
 
 
-def test_a_store_that_goes_away_while_waiting_does_not_end_the_loop(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("trouble", [ConnectionError("away"), ValueError("refused")])
+def test_trouble_while_waiting_does_not_end_the_loop(
+    monkeypatch: pytest.MonkeyPatch, trouble: Exception
 ) -> None:
     monkeypatch.setattr(module, "PAUSE_S", 0.01)
     ticks: list[int] = []
 
     def wait(_: float) -> bool:
-        raise ConnectionError("away")
+        raise trouble
 
     running = Running()
     running.runner.add_loop(Loop("loop", lambda: ticks.append(1), wait, 600.0))
     with running:
         until(lambda: len(ticks) >= 3)
+
+
+def test_a_job_runs_at_once_however_long_its_period() -> None:
+    ticks: list[int] = []
+    running = Running()
+    running.runner.add_job(Job("job", lambda: ticks.append(1), 600.0))
+    with running:
+        until(lambda: ticks)
 
 
 def test_a_job_runs_at_once_and_each_period() -> None:

@@ -82,8 +82,9 @@ class TcpServer:
         with (self._directory / "server.log").open("ab") as log:
             process = subprocess.Popen(
                 [
-                    "setpriv", "--pdeathsig", "KILL",  # not to outlive a test run that is killed
-                    self._binary, *self._settings, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory),
+                    "setpriv", "--pdeathsig", "KILL",  # not to outlive a killed test run
+                    self._binary, *self._settings, "--port", str(self.port),
+                    "--bind", "127.0.0.1", "--dir", str(self._directory),
                     "--daemonize", "no",
                 ],
                 stdout=log, stderr=log,

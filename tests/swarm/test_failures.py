@@ -68,7 +68,8 @@ def test_a_standby_goes_on_within_the_lease_and_keeps_pending_rules(
     assert after[0].epoch > before[-1].epoch
     assert after[0].number == before[-1].number + 1, "it went on from the same state"
     gap_s = (after[0].now_ms - killed_ms) / 1000
-    assert gap_s <= LEASE_S + 2 * STEP_S, "it led within the lease and one tick"
+    # Half a second for what the two of them and this machine take besides.
+    assert gap_s <= LEASE_S + STEP_S + 0.5, "it led within the lease and one tick"
     waited_s = (decision.decided_at_ms - pending_ms) / 1000
     assert FOR_S - 3 <= waited_s <= FOR_S + 3 * STEP_S, "pending was not started over"
 
