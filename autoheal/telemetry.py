@@ -22,69 +22,48 @@ class Telemetry:
         self._clock = clock
         self._last_tick: dict[str, float] = {}
         self._limit: dict[str, float] = {}
-        registry = self.registry
-        self._ticks = Counter(
-            "autoheal_loop_ticks", "Completed ticks of a loop", ["loop"], registry=registry
-        )
-        self._failures = Counter(
-            "autoheal_loop_failures", "Ticks that ended in an error", ["loop"], registry=registry
-        )
+        self._make_loop_metrics()
+        self._make_flow_metrics()
+
+    def _make_loop_metrics(self) -> None:
+        counter, gauge = self._counter, self._gauge
+        self._ticks = counter("loop_ticks", "Completed ticks of a loop", "loop")
+        self._failures = counter("loop_failures", "Ticks that ended in an error", "loop")
         self._duration = Histogram(
-            "autoheal_loop_duration_seconds", "Time one tick took", ["loop"], registry=registry
-        )
-        self._age = Gauge(
-            "autoheal_loop_last_tick_age_seconds",
-            "Time since the loop last completed a tick",
+            "autoheal_loop_duration_seconds",
+            "Time one tick took",
             ["loop"],
-            registry=registry,
+            registry=self.registry,
         )
-        self.skipped = Counter(
-            "autoheal_ticks_skipped", "Scheduled ticks that did not run", registry=registry
+        self._age = gauge(
+            "loop_last_tick_age_seconds", "Time since the loop last completed a tick", "loop"
         )
-        self.leader = Gauge(
-            "autoheal_leader", "1 while this process holds the lease", ["lease"], registry=registry
+        self.skipped = counter("ticks_skipped", "Scheduled ticks that did not run")
+        self.leader = gauge("leader", "1 while this process holds the lease", "lease")
+
+    def _make_flow_metrics(self) -> None:
+        counter, gauge = self._counter, self._gauge
+        self.samples = counter("samples", "Container samples taken on this node")
+        self.samples_missing = counter(
+            "samples_missing", "Container samples that could not be read"
         )
-        self.samples = Counter(
-            "autoheal_samples", "Container samples taken on this node", registry=registry
+        self.events = counter("events", "Docker events written to the store", "kind")
+        self.buffered = gauge("outbox_entries", "Entries waiting for the store", "outbox")
+        self.dropped = counter("outbox_dropped", "Entries lost to a full buffer", "outbox")
+        self.decisions = counter("decisions", "Decisions made", "action", "max_mode")
+        self.held = counter("held", "Proposals held back, by guard", "guard")
+        self.outcomes = counter("outcomes", "What became of decisions", "outcome")
+        self.breaker_open = gauge(
+            "breaker_open", "0 closed, 1 half-open, 2 open: whether Docker writes are let through"
         )
-        self.samples_missing = Counter(
-            "autoheal_samples_missing",
-            "Container samples that could not be read",
-            registry=registry,
-        )
-        self.events = Counter(
-            "autoheal_events", "Docker events written to the store", ["kind"], registry=registry
-        )
-        self.buffered = Gauge(
-            "autoheal_outbox_entries",
-            "Entries waiting for the store",
-            ["outbox"],
-            registry=registry,
-        )
-        self.dropped = Counter(
-            "autoheal_outbox_dropped",
-            "Entries lost to a full buffer",
-            ["outbox"],
-            registry=registry,
-        )
-        self.decisions = Counter(
-            "autoheal_decisions", "Decisions made", ["action", "max_mode"], registry=registry
-        )
-        self.held = Counter(
-            "autoheal_held", "Proposals held back, by guard", ["guard"], registry=registry
-        )
-        self.outcomes = Counter(
-            "autoheal_outcomes", "What became of decisions", ["outcome"], registry=registry
-        )
-        self.breaker_open = Gauge(
-            "autoheal_breaker_open",
-            "0 closed, 1 half-open, 2 open: whether Docker writes are let through",
-            registry=registry,
-        )
-        self.notifications = Counter(
-            "autoheal_notifications", "Deliveries", ["notifier", "result"], registry=registry
-        )
-        self.rules = Gauge("autoheal_rules", "Rules in force", registry=registry)
+        self.notifications = counter("notifications", "Deliveries", "notifier", "result")
+        self.rules = gauge("rules", "Rules in force")
+
+    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
+        return Counter(f"autoheal_{name}", documentation, labels, registry=self.registry)
+
+    def _gauge(self, name: str, documentation: str, *labels: str) -> Gauge:
+        return Gauge(f"autoheal_{name}", documentation, labels, registry=self.registry)
 
     def expect(self, loop: str, limit_s: float) -> None:
         """Declare a loop; it counts as stale when it has not ticked for `limit_s`."""

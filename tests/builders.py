@@ -396,7 +396,7 @@ class Scene:
         """Somebody changes a service: a new version, now."""
         before = self.services[identity]
         changed = {"index": before.index + 1, "updated_at_ms": self.now_ms, **changes}
-        self.put(dataclasses.replace(before, **changed))  # type: ignore[arg-type]
+        self.put(dataclasses.replace(before, **changed))  # type: ignore[arg-type]  # any field by name
 
     def label(self, identity: str = "web", /, **labels: str) -> dict[str, str]:
         """The service's labels with these beside them; `_` stands for the dot."""

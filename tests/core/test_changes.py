@@ -16,7 +16,7 @@ FLIGHT = Flight("d2", ActionKind.SCALE_UP, "r", 2, 3, Mode.LIVE, NOW, NOW + MINU
 
 def labelled(decision: str, **changes: object) -> Service:
     labels = {LABEL_DECISION: decision} if decision else {}
-    return dataclasses.replace(service(labels=labels), **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(service(labels=labels), **changes)  # type: ignore[arg-type]  # any field by name
 
 
 def known(before: Service, *, flight: Flight | None = None, last: str = "") -> ServiceState:

@@ -108,7 +108,7 @@ class World:
         self.index += 1
         before = self.services[name]
         changed = {"index": self.index, "updated_at_ms": self.now_ms, **changes}
-        self.services[name] = dataclasses.replace(before, **changed)  # type: ignore[arg-type]
+        self.services[name] = dataclasses.replace(before, **changed)  # type: ignore[arg-type]  # any field by name
 
     def people(self) -> None:
         """Loads drift; now and then somebody deploys, scales, disarms, or switches off."""

@@ -227,7 +227,7 @@ def test_the_order_in_which_things_arrive_does_not_matter(
 ) -> None:
     def shuffled(names: Sequence[str]) -> Sequence[str]:
         turned = list(names)
-        chance.shuffle(turned)  # type: ignore[attr-defined]
+        chance.shuffle(turned)  # type: ignore[attr-defined]  # numpy's and io's own
         return turned
 
     assert read(world, condition, order=shuffled) == read(world, condition)
@@ -253,7 +253,7 @@ def test_the_order_of_addition_does_not_show(figures: list[float], comparison: C
 def of_one(row: Sequence[float | None], condition: MetricCondition, **more: object) -> Reading:
     owner = more.pop("of", service())
     assert isinstance(owner, Service)
-    world = World({"web.1": row}, (owner,), **more)  # type: ignore[arg-type]
+    world = World({"web.1": row}, (owner,), **more)  # type: ignore[arg-type]  # any field by name
     return read(world, condition)["web"]
 
 

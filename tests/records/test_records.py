@@ -180,7 +180,7 @@ def test_a_container_key_is_the_first_eight_bytes_of_its_id() -> None:
         ({}, b"{}"),
     ],
 )
-def test_canonical_bytes_are_sorted_without_spaces_and_ascii(value: Any, data: bytes) -> None:  # noqa: ANN401
+def test_canonical_bytes_are_sorted_without_spaces_and_ascii(value: Any, data: bytes) -> None:  # noqa: ANN401  # any JSON
     assert records.canonical(value) == data
 
 
@@ -324,7 +324,7 @@ def test_a_missing_field_is_a_bad_record(kind: str) -> None:
         UNPACKERS[kind]({})
 
 
-def _leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:  # noqa: ANN401
+def _leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:  # noqa: ANN401  # any JSON
     items = value.items() if isinstance(value, dict) else enumerate(value)
     found = []
     for key, inner in items:
@@ -334,7 +334,7 @@ def _leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:  #
     return found
 
 
-def _replaced(value: Any, path: tuple[Any, ...], by: Any) -> Any:  # noqa: ANN401
+def _replaced(value: Any, path: tuple[Any, ...], by: Any) -> Any:  # noqa: ANN401  # any JSON
     target = value
     for key in path[:-1]:
         target = target[key]
@@ -364,7 +364,7 @@ def test_any_leaf_of_another_type_is_a_bad_record_or_harmless(kind: str) -> None
             assert _may_stand_for(strange, before), (path, before, strange)
 
 
-def _may_stand_for(strange: Any, before: Any) -> bool:  # noqa: ANN401
+def _may_stand_for(strange: Any, before: Any) -> bool:  # noqa: ANN401  # any JSON
     """Whether a writer of ours could have written this where it once wrote that."""
     if strange is None or before is None:
         return True

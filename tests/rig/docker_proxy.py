@@ -192,7 +192,7 @@ def read_body(stream: BinaryIO, head: Head, *, until_closed: bool) -> Iterator[b
     elif "content-length" in head.headers:
         yield _exactly(stream, int(head.headers["content-length"]))
     elif until_closed:
-        while part := stream.read1(READ_BYTES_MAX):  # type: ignore[attr-defined]
+        while part := stream.read1(READ_BYTES_MAX):  # type: ignore[attr-defined]  # numpy's and io's own
             yield part
 
 
