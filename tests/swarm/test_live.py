@@ -112,6 +112,11 @@ class Observer:
         self._thread.join()
         assert not self.failures, self.failures
 
+    def last(self, name: str) -> int | None:
+        """The count that was seen last."""
+        looks = self.looks.get(name)
+        return looks[-1].replicas if looks else None
+
     def steps(self, name: str) -> list[tuple[float, int | None]]:
         """(when first seen, replicas) for each count in a row."""
         steps: list[tuple[float, int | None]] = []
@@ -186,7 +191,7 @@ def _play(rig: Rig, parts: Parts, alertmanager: Alertmanager) -> Run:
     observer = Observer(rig, names)
     try:
         parts.everything("live")
-        until(lambda: rig.replicas("manual") == 2, 90, "manual is scaled up")
+        until(lambda: observer.last("manual") == 2, 90, "manual is scaled up")
         operated_at = time.time()
         rig.manager.docker("service", "scale", "--detach", "manual=1")
         until(lambda: rig.replicas("web") == 3, 90, "web is at its maximum")
@@ -259,19 +264,15 @@ def test_a_service_without_the_label_gets_would_apply_only(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "rule", "guard"),
-    [
-        ("everywhere", "global-too", "mode"),
-        ("job", "job-too", "mode"),
-        ("off", "off-too", "off"),
-        ("rolling", "cpu-high", "rollout"),
-    ],
+    ("name", "guard"),
+    [("everywhere", "mode"), ("job", "mode"), ("off", "off"), ("rolling", "rollout")],
 )
 def test_what_must_be_left_alone_is_left_alone_while_the_sentinel_is_acted_on(
-    run: Run, name: str, rule: str, guard: str
+    run: Run, name: str, guard: str
 ) -> None:
     assert run.parts.decisions(name) == []
-    assert run.held[name][rule] == guard, "it wanted to act, and that is what held it back"
+    # Of several rules that want to act one contends with the guards, the others with it.
+    assert guard in run.held[name].values(), "it wanted to act, and that is what held it back"
     assert_untouched(run, name)
     assert OutcomeKind.APPLIED in run.parts.kinds_of("web")
 
