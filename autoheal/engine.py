@@ -191,7 +191,7 @@ class Engine:
         """Give up the lease, so that a standby goes on at once. Raises ConnectionError."""
         if self._lease is not None:
             self._store.release(self._lease)
-            self._lead_lost("stopping")
+            self._step_down()
 
     # the lease
 
@@ -211,6 +211,10 @@ class Engine:
 
     def _lead_lost(self, why: str) -> None:
         log.warning("no longer leading: %s", why)
+        self._step_down()
+
+    def _step_down(self) -> None:
+        """Forget what only a leader may hold: the next one goes on from the store."""
         self._lease = None
         self._state = None
         self._pending = None

@@ -55,9 +55,14 @@ def create_services(rig: Rig) -> None:
     # Beside them what is never acted on, in either mode.
     rig.create_service("everywhere", mode="global", labels=ARMED, cpus=0.05)
     rig.create_service("off", replicas=0, labels=ARMED, cpus=0.05)
-    rig.burn("everywhere")
+    rig.create_service("job", mode="replicated-job", labels=ARMED, cpus=0.05)
+    rig.create_service("rolling", replicas=2, labels=ARMED, cpus=0.05, extra=["--update-delay=10m"])
+    for name in ("everywhere", "job", "rolling"):
+        rig.burn(name)
     for name, replicas in SERVICES.items():
         rig.wait_running(name, replicas)
+    rig.wait_running("rolling", 2)
+    rig.update_service("rolling", "--env-add", "RELEASE=2")
 
 
 def decide_all(parts: Parts) -> dict[str, First]:
