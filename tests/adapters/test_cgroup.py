@@ -216,6 +216,37 @@ def test_no_time_passed_gives_no_rate(tmp_path: Path, clock: HandClock) -> None:
     assert math.isnan(figures(stats.sample([A]), A.id)["cpu_cores"])
 
 
+def test_a_container_without_a_process_is_missing_though_its_directory_is_there(
+    tmp_path: Path, clock: HandClock, hierarchy: str
+) -> None:
+    """While Docker hangs nobody removes the directory of a container that ended."""
+    for one in (A, B):
+        write(tmp_path, tree(hierarchy, f"docker/{one.id}", 10.0, 10, 1))
+    pids = "pids/" if hierarchy == "v1" else ""
+    write(tmp_path, {f"{pids}docker/{A.id}/pids.current": "0\n"})
+    samples = CgroupStats(clock, cgroup_root=str(tmp_path)).sample([A, B])
+    assert samples.keys == (container_key(B.id),)
+
+
+def test_a_container_that_cannot_be_found_is_not_asked_for_at_every_tick(
+    tmp_path: Path, clock: HandClock
+) -> None:
+    asked: list[str] = []
+
+    def pid_of(container: str) -> None:
+        asked.append(container)
+
+    write(tmp_path, tree("v2", f"docker/{B.id}", 10.0, 10, 1))
+    stats = CgroupStats(clock, cgroup_root=str(tmp_path), pid_of=pid_of)
+    for _ in range(4):
+        stats.sample([A, B])
+        stats.roster([A, B])
+    assert asked == [A.id]
+    clock.pass_seconds(60)
+    stats.sample([A, B])
+    assert asked == [A.id, A.id]
+
+
 def test_the_working_set_is_never_negative(tmp_path: Path, clock: HandClock) -> None:
     write(tmp_path, tree("v2", f"docker/{A.id}", 10.0, 100, 10))
     write(tmp_path, {f"docker/{A.id}/memory.current": "1\n"})

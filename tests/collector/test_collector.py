@@ -261,6 +261,25 @@ class TestEvents:
         assert scene.count("autoheal_loop_failures_total", loop="events") == 1
         assert scene.count("autoheal_loop_ticks_total", loop="events") > 0
 
+    def test_it_outlives_what_nobody_foresaw(
+        self, scene: Scene, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A store that refuses (a changed password) raises no ConnectionError."""
+        monkeypatch.setattr("autoheal.collector.RECONNECT_FIRST_S", 0.01)
+        refusals = [ValueError("wrong password")]
+        flush = scene.collector._events.flush
+
+        def refused_once() -> bool:
+            if refusals:
+                raise refusals.pop()
+            return flush()
+
+        monkeypatch.setattr(scene.collector._events, "flush", refused_once)
+        scene.node.happening.put(OOM)
+        scene.collector.start()
+        until(lambda: bool(scene.events))
+        assert scene.count("autoheal_loop_failures_total", loop="events") == 1
+
     def test_it_ends_soon_even_while_it_waits_to_reconnect(self, scene: Scene) -> None:
         scene.node.happening.put(RemoteUnreachable("cut"))
         scene.collector.start()
