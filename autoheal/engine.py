@@ -68,11 +68,10 @@ class _Commit:
 
 
 class Packed:
-    """The bytes of a state per field, kept so that a tick packs and writes only what changed."""
+    """What a state was when it was last packed, so that a tick packs and writes only changes."""
 
     def __init__(self, state: State | None = None) -> None:
         self._services: dict[str, ServiceState] = {}
-        self._bytes: dict[str, bytes] = {}
         self._digests: dict[str, str] = {}
         if state is not None:
             self.changes(state)
@@ -82,11 +81,11 @@ class Packed:
         changed: dict[str, bytes | None] = {}
         for service, value in state.services.items():
             if self._services.get(service) != value:
-                changed[service] = self._bytes[service] = pack_service(value)
-                self._digests[service] = records.digest(self._bytes[service])
+                packed = changed[service] = pack_service(value)
+                self._digests[service] = records.digest(packed)
         for service in self._services.keys() - state.services.keys():
             changed[service] = None
-            del self._bytes[service], self._digests[service]
+            del self._digests[service]
         self._services = dict(state.services)
         return changed
 
@@ -99,7 +98,6 @@ class Packed:
         """An independent copy."""
         copy = Packed()
         copy._services = dict(self._services)
-        copy._bytes = dict(self._bytes)
         copy._digests = dict(self._digests)
         return copy
 

@@ -136,7 +136,8 @@ class Runner:
                 if loop.wait(min(remaining_s, PAUSE_S)):
                     self.rest(begin + loop.rest_s - self._clock.monotonic())
                     return
-            except Exception:  # noqa: BLE001  # the next tick meets the same trouble and tells it
+            except Exception as error:  # noqa: BLE001  # the edge of the loop, as for its tick
+                self._failed(loop.name, error)
                 self._stopping.wait(PAUSE_S)
                 return
 

@@ -192,7 +192,7 @@ def add_collector(process: Process, store: context_store.Store, node: str) -> Co
 
     sources = Sources(
         containers=containers,
-        stats=_stats(settings, docker, clock),
+        stats=_stats(process, docker),
         node=ProcNode(str(settings.node_root / "proc")),
         events=DockerEvents(docker, clock, node, on_change=changed),
     )
@@ -229,7 +229,8 @@ def _to_middle_of_slot(store: context_store.Store, settings: Settings) -> float:
     return ((settings.step_ms // 2 - phase_ms) % settings.step_ms) / 1000
 
 
-def _stats(settings: Settings, docker: ReadOnlyDocker, clock: Clock) -> StatsSource:
+def _stats(process: Process, docker: ReadOnlyDocker) -> StatsSource:
+    settings, clock = process.settings, process.clock
     cgroup = CgroupStats(
         clock,
         cgroup_root=str(settings.cgroup_root),
@@ -237,6 +238,7 @@ def _stats(settings: Settings, docker: ReadOnlyDocker, clock: Clock) -> StatsSou
         pid_of=lambda container: container_pid(docker, container),
     )
     api = ApiStats(docker, clock)
+    process.at_end.append(api.close)
     match settings.stats:
         case Stats.CGROUP:
             return cgroup

@@ -212,7 +212,10 @@ class FakeReader:
 
 
 class FakeStore:
-    """One process's way to the store: its boot id names it as a writer."""
+    """One process's way to the store: its boot id names it as a writer.
+
+    What neither the executor nor the notifier calls is not implemented, and says so.
+    """
 
     def __init__(self, data: StoreData, steps: Steps, boot: str) -> None:
         self.data = data

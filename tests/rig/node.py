@@ -121,7 +121,7 @@ class Node:
 
         return DockerClient(base_url=self.url, version="auto", timeout=timeout_seconds)
 
-    def get(self, target: str, *, timeout_seconds: float = engine.REQUEST_TIMEOUT_SECONDS) -> Any:  # noqa: ANN401
+    def get(self, target: str, *, timeout_seconds: float = engine.REQUEST_TIMEOUT_SECONDS) -> Any:  # noqa: ANN401  # Docker's JSON
         """GET raw JSON."""
         return engine.request(self.socket, "GET", target, timeout_seconds=timeout_seconds)
 
@@ -131,7 +131,7 @@ class Node:
         body: object = None,
         *,
         timeout_seconds: float = engine.REQUEST_TIMEOUT_SECONDS,
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401  # Docker's JSON
         """POST raw JSON and return the reply's JSON."""
         return engine.request(self.socket, "POST", target, body, timeout_seconds=timeout_seconds)
 

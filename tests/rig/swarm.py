@@ -484,7 +484,7 @@ class Rig:
 
     # -- orders to burners
 
-    def burn(self, name: str, on: bool = True, *, cores: float | None = None) -> None:  # noqa: FBT002
+    def burn(self, name: str, on: bool = True, *, cores: float | None = None) -> None:  # noqa: FBT002  # a switch, read as one
         """Let each task of a burner use its CPU limit, or about `cores` of a core, or nothing."""
         path = self.switch_dir / name
         if not on:
@@ -497,7 +497,7 @@ class Rig:
         part.write_text(f"{turns}\n")
         part.rename(path)
 
-    def exhaust_memory(self, name: str, on: bool = True) -> None:  # noqa: FBT002
+    def exhaust_memory(self, name: str, on: bool = True) -> None:  # noqa: FBT002  # a switch, read as one
         """Let each task of a burner, and each replacement, be killed for its memory limit."""
         path = self.switch_dir / f"{name}.oom"
         if on:

@@ -110,7 +110,7 @@ def test_every_setting_is_described() -> None:
 
 def test_it_is_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        load().step_ms = 1  # type: ignore[misc]
+        load().step_ms = 1  # type: ignore[misc]  # frozen, and that is the test
 
 
 def test_the_first_source_wins(secrets: Path, file: Path) -> None:

@@ -155,7 +155,7 @@ def test_a_newer_epoch_between_the_check_and_the_write_fences(
 
     def overtaken(*arguments: object) -> object:
         store.acquire("engine", "me", 60)
-        return changes(*arguments)  # type: ignore[arg-type]
+        return changes(*arguments)  # type: ignore[arg-type]  # passed on as they came
 
     monkeypatch.setattr(store, "_changes", overtaken)
     assert not commit(store, lease)

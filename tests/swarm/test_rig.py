@@ -354,7 +354,7 @@ def test_alertmanager_takes_alerts_and_tells_the_webhook() -> None:
             json.dumps([alert]).encode(),
             {"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(asked, timeout=5) as answer:  # noqa: S310
+        with urllib.request.urlopen(asked, timeout=5) as answer:  # noqa: S310  # an address of the rig's own
             assert answer.status == 200
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
