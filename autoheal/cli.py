@@ -130,10 +130,19 @@ def executor(config: Path | None, **overrides: str | None) -> None:
     app.run_executor(settings)
 
 
+def _memory_options(command: Command) -> Command:
+    """The options that tell where a running autoheal keeps its memory."""
+    for option in (
+        click.option("--config", type=click.Path(path_type=Path), help="Settings file (YAML)."),
+        click.option("--store-url", help="The Redis or Valkey it uses, redis://HOST:PORT."),
+        click.option("--data-directory", help="Where `run` keeps its embedded store."),
+    ):
+        command = option(command)
+    return command
+
+
 @commands.command()
-@click.option("--config", type=click.Path(path_type=Path), help="Settings file (YAML).")
-@click.option("--store-url", help="The Redis or Valkey to read.")
-@click.option("--data-directory", help="Where `run` keeps its embedded store.")
+@_memory_options
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def status(config: Path | None, *, as_json: bool, **overrides: str | None) -> None:
     """Services, rule states, last decisions, who leads, and how far back the memory reaches."""
@@ -141,6 +150,21 @@ def status(config: Path | None, *, as_json: bool, **overrides: str | None) -> No
     from autoheal import app  # noqa: PLC0415  # keeps --help fast
 
     click.echo(app.read_status(settings, as_json=as_json), nl=False)
+
+
+@commands.command()
+@_memory_options
+@click.argument("service")
+@click.argument("rule", default="")
+def reset(config: Path | None, service: str, rule: str, **overrides: str | None) -> None:
+    """Let autoheal act on SERVICE again by RULE, or by all rules.
+
+    It ends the quarantine of a rule that did not help, and clears what counts against its limit.
+    """
+    settings = _settings(config, **overrides)
+    from autoheal import app  # noqa: PLC0415  # keeps --help fast
+
+    click.echo(app.reset(settings, service, rule))
 
 
 @commands.command()

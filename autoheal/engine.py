@@ -18,14 +18,14 @@ from dataclasses import dataclass
 
 from autoheal import records, rulefile
 from autoheal.core.decide import Verdicts, decide
-from autoheal.core.fold import Fold
+from autoheal.core.fold import ENDED_TASKS_KEPT_MS, Fold
 from autoheal.core.limits import Limits
 from autoheal.core.rule import RuleSet
 from autoheal.core.state import OVERALL_FIELD, ServiceState, State, pack_overall, pack_service
 from autoheal.core.state import unpack as unpack_state
 from autoheal.core.window import SPARE_SLOTS
 from autoheal.errors import AutohealError, UserError
-from autoheal.model import TickRecord
+from autoheal.model import Incident, IncidentEnd, TickRecord
 from autoheal.ports import Clock, Cut, Lease, Reader, Store, Write
 from autoheal.telemetry import Telemetry
 from autoheal.units import format_duration
@@ -125,7 +125,7 @@ class Engine:
         self._telemetry = telemetry
         self._holder = holder
         self._lease_ttl_s = lease_ttl_s
-        self._fold = Fold(rulebook.rules, step_ms=limits.step_ms, warm_up_ms=limits.warm_up_ms)
+        self._fold = Fold(rulebook.rules, limits)
         self._limits_text = records.canonical(dataclasses.asdict(limits))
         self._reader: Reader | None = None
         self._since_ms = 0
@@ -217,6 +217,7 @@ class Engine:
         self._state = None
         self._pending = None
         self._telemetry.leader.labels(LEASE).set(0)
+        self._tell_state(State())
 
     def _keep_rules(self) -> None:
         """Keep the rules' texts and the limits before the first tick that rests on them."""
@@ -298,6 +299,7 @@ class Engine:
         entries += [
             (records.DECISIONS, records.pack_decision(d, self._key)) for d in verdicts.decisions
         ]
+        entries += [(records.INCIDENTS, records.pack_incident(i)) for i in verdicts.incidents]
         writes = []
         for stream, entry in entries:
             self._sequence += 1
@@ -322,20 +324,65 @@ class Engine:
         return True
 
     def _tell(self, verdicts: Verdicts) -> None:
-        """Metrics and one line per decision."""
+        """Metrics, and one line per decision and per incident that is over."""
         for decision in verdicts.decisions:
             self._telemetry.decisions.labels(decision.action, decision.max_mode).inc()
             log.info("%s: %s [%s]", decision.service_name, decision.reason, decision.max_mode)
         for held in verdicts.held:
             self._telemetry.held.labels(held.guard).inc()
+        for incident in verdicts.incidents:
+            if incident.end != IncidentEnd.OPEN:
+                log.info("%s: %s", incident.service_name, _in_words(incident))
+                self._measure(incident)
+        self._tell_state(verdicts.state)
+
+    def _measure(self, incident: Incident) -> None:
+        """Count an incident that is over, and the times it took, in seconds."""
+        telemetry = self._telemetry
+        telemetry.incidents.labels(incident.end).inc()
+        for histogram, at_ms in (
+            (telemetry.time_to_detect, incident.detected_ms),
+            (telemetry.time_to_act, incident.acted_ms),
+            (telemetry.time_to_recover, incident.recovered_ms),
+        ):
+            if at_ms is not None:
+                histogram.observe((at_ms - incident.opened_ms) / 1000)
+
+    def _tell_state(self, state: State) -> None:
+        """What only the leader knows; of a state that is empty, nothing is the matter."""
         order = {"closed": 0, "half-open": 1, "open": 2}
-        self._telemetry.breaker_open.set(order[verdicts.state.breaker.circuit])
+        self._telemetry.breaker_open.set(order[state.breaker.circuit])
+        quarantined = sum(len(service.quarantined) for service in state.services.values())
+        self._telemetry.quarantined.set(quarantined)
+        self._telemetry.outage.set(0 if state.outage_ms is None else 1)
+
+
+def _in_words(incident: Incident) -> str:
+    """An incident that is over, in one line; times are from the first evidence on."""
+    times = (
+        ("detected", incident.detected_ms),
+        ("acted", incident.acted_ms),
+        ("told", incident.escalated_ms),
+        ("recovered", incident.recovered_ms),
+    )
+    took = [
+        f"{what} after {format_duration((at_ms - incident.opened_ms) // 1000 * 1000)}"
+        for what, at_ms in times
+        if at_ms is not None
+    ]
+    if incident.recovered_ms is None:
+        took.append("the service was removed or switched off")
+    return f"incident {incident.end}: {incident.evidence}: {', '.join(took)}"
 
 
 def reach_ms(rules: RuleSet, limits: Limits) -> int:
     """How far back a fold must begin to be whole: the windows, and a keyframe before them."""
-    window_ms = rules.longest_window_ms + SPARE_SLOTS * limits.step_ms
-    return max(window_ms, rules.longest_event_window_ms) + KEYFRAME_MARGIN_MS
+    # A rule may look back on nodes that were saturated, each instant of which is a mean itself.
+    sampled_ms = rules.longest_window_ms + limits.saturated_window_ms
+    window_ms = sampled_ms + SPARE_SLOTS * limits.step_ms
+    harm_ms = max(limits.outage_window_ms, limits.recovery_ms)
+    happened_ms = max(rules.longest_event_window_ms, harm_ms, ENDED_TASKS_KEPT_MS)
+    return max(window_ms, happened_ms) + KEYFRAME_MARGIN_MS
 
 
 def kept_rules(store: Store, name: str) -> RuleSet:

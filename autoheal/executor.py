@@ -40,6 +40,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from autoheal.actions import ACTIONS
+from autoheal.actions.replicas import REPLICAS
 from autoheal.adapters.actuators import Actuator
 from autoheal.adapters.service_spec import (
     Observed,
@@ -56,7 +57,10 @@ from autoheal.errors import BadRecordError, RemoteError, RemoteRefused, RemoteUn
 from autoheal.model import (
     LABEL_ALLOW,
     LABEL_DECISION,
+    LABEL_DRY_RUN,
     LABEL_ENABLE,
+    LABEL_MAX,
+    LABEL_MIN,
     LABEL_ROLE,
     UPDATE_AT_REST,
     Decision,
@@ -82,7 +86,6 @@ from autoheal.telemetry import Telemetry
 
 LEASE = "executor"
 ENGINE_LEASE = "engine"
-TARGET_MIN = 1
 # Settling is tried at a pace that slows down; a person is called when that does not help.
 DOUBLINGS_MAX = 4
 LOOKS_BEFORE_ALARM = 6
@@ -174,21 +177,21 @@ def _stale(decision: Decision, service: Observed) -> str | None:
     return f"stale: decided on version {decision.version}, the service is at {service.index}"
 
 
-def _not_replicated(decision: Decision, service: Observed) -> str | None:
-    present = leaf_of(decision).read(service.spec)
-    return "not a replicated service" if present is None else None
+def _not_replicated(_: Decision, service: Observed) -> str | None:
+    return "not a replicated service" if REPLICAS.read(service.spec) is None else None
 
 
-def _switched_off(decision: Decision, service: Observed) -> str | None:
-    off = leaf_of(decision).read(service.spec) == 0
-    return "replicas 0 means off: hands off" if off else None
+def _switched_off(_: Decision, service: Observed) -> str | None:
+    return "replicas 0 means off: hands off" if REPLICAS.read(service.spec) == 0 else None
 
 
 def _elsewhere(decision: Decision, service: Observed) -> str | None:
     present = leaf_of(decision).read(service.spec)
     if present == decision.start:
         return None
-    return f"decided from {decision.start}, the service has {present}"
+    shown = ACTIONS[decision.action].shown
+    has = "none" if present is None else shown(present)
+    return f"decided from {shown(decision.start)}, the service has {has}"
 
 
 def _updating(_: Decision, service: Observed) -> str | None:
@@ -197,12 +200,27 @@ def _updating(_: Decision, service: Observed) -> str | None:
 
 
 def _out_of_range(decision: Decision, _: Observed) -> str | None:
-    target = decision.target
-    return None if target >= TARGET_MIN else f"the target {target} is below {TARGET_MIN}"
+    return ACTIONS[decision.action].objection(decision.start, decision.target)
 
 
 def _part_of_autoheal(_: Decision, service: Observed) -> str | None:
     return "a part of autoheal itself" if LABEL_ROLE in service.labels else None
+
+
+def _mislabelled(_: Decision, service: Observed) -> str | None:
+    mistakes = service.terms.mistakes
+    return f"its labels are in doubt: {'; '.join(mistakes)}" if mistakes else None
+
+
+def _outside_labels(decision: Decision, service: Observed) -> str | None:
+    if leaf_of(decision) is not REPLICAS:
+        return None
+    terms, target = service.terms, decision.target
+    if terms.minimum is not None and target < terms.minimum:
+        return f"the target {target} is below the label {LABEL_MIN}, {terms.minimum}"
+    if terms.maximum is not None and target > terms.maximum:
+        return f"the target {target} is above the label {LABEL_MAX}, {terms.maximum}"
+    return None
 
 
 OF_SERVICE: tuple[Callable[[Decision, Observed], str | None], ...] = (
@@ -213,6 +231,8 @@ OF_SERVICE: tuple[Callable[[Decision, Observed], str | None], ...] = (
     _updating,
     _out_of_range,
     _part_of_autoheal,
+    _mislabelled,
+    _outside_labels,
 )
 
 
@@ -220,14 +240,19 @@ OF_SERVICE: tuple[Callable[[Decision, Observed], str | None], ...] = (
 
 
 def _not_enabled(_: Decision, service: Observed) -> str | None:
-    enabled = service.labels.get(LABEL_ENABLE) == "true"
+    enabled = service.terms.enabled
     return None if enabled else f"the service has no label {LABEL_ENABLE}=true"
 
 
 def _not_allowed(decision: Decision, service: Observed) -> str | None:
-    named = {name.strip() for name in service.labels.get(LABEL_ALLOW, "").split(",")}
     action = decision.action.value
-    return None if action in named else f"the service's label {LABEL_ALLOW} does not name {action}"
+    if action in service.terms.allowed:
+        return None
+    return f"the service's label {LABEL_ALLOW} does not name {action}"
+
+
+def _on_dry_run(_: Decision, service: Observed) -> str | None:
+    return f"the service has the label {LABEL_DRY_RUN}=true" if service.terms.dry_run else None
 
 
 def _on_trial(decision: Decision, _: Observed) -> str | None:
@@ -237,6 +262,7 @@ def _on_trial(decision: Decision, _: Observed) -> str | None:
 UNARMED: tuple[Callable[[Decision, Observed], str | None], ...] = (
     _not_enabled,
     _not_allowed,
+    _on_dry_run,
     _on_trial,
 )
 
@@ -508,7 +534,7 @@ class Executor:
             self._doubt(case, "the manager that was asked lags behind")
         elif reason := _first(UNARMED, decision, service) or self._actuator.held_back:
             self._doubt(case, f"the version has not moved, and nothing is sent: {reason}")
-        elif reason := self._objection_on_paper(case):
+        elif reason := self._objection_on_paper(case) or _first(OF_SERVICE, decision, service):
             self._tenure.require(self._pace.margin_s)
             self._withdraw(case, service, reason)
         else:
@@ -648,7 +674,6 @@ def _first(
 
 
 def _words(decision: Decision) -> str:
-    return (
-        f"{decision.id}: {decision.action.value} {decision.service_name} "
-        f"from {decision.start} to {decision.target} (rule {decision.rule})"
-    )
+    steps = ACTIONS[decision.action].steps(decision.start, decision.target)
+    what = f"{decision.action.value} {decision.service_name} {steps}".rstrip()
+    return f"{decision.id}: {what} (rule {decision.rule})"

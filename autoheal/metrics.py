@@ -22,9 +22,10 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One figure per task. `cap` is what a missing value is at worst, None where nothing bounds it.
+    """One figure per task, or per service (`of_service`), from what the inventory tells.
 
-    `numerator` and `basis` are set for derived metrics: 100 x numerator / basis.
+    `cap` is what a missing value is at worst, None where nothing bounds it. `numerator` and `basis`
+    are set for derived metrics: 100 x numerator / basis.
     """
 
     name: str
@@ -33,14 +34,20 @@ class Metric:
     help: str
     numerator: str | None = None
     basis: str | None = None
+    of_service: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class EventName:
-    """One kind of event a rule can count."""
+    """One kind of event a rule can count.
+
+    `harm` marks those that are evidence of a failure; `filter` names what a rule may narrow it by.
+    """
 
     name: str
     help: str
+    harm: bool = False
+    filter: str | None = None
 
 
 METRICS: tuple[Metric, ...] = (
@@ -69,14 +76,85 @@ METRICS: tuple[Metric, ...] = (
         numerator="memory_bytes",
         basis="memory",
     ),
+    Metric(
+        "tasks_missing",
+        Unit.COUNT,
+        None,
+        "replicas wanted, less tasks running",
+        of_service=True,
+    ),
+    Metric(
+        "tasks_pending",
+        Unit.COUNT,
+        None,
+        "tasks that no node has been found for",
+        of_service=True,
+    ),
+    Metric(
+        "tasks_starting",
+        Unit.COUNT,
+        None,
+        "tasks on their way: pending, waiting for their restart, or being started",
+        of_service=True,
+    ),
+    Metric(
+        "tasks_stable",
+        Unit.PERCENT,
+        100.0,
+        "tasks that have been running for a minute, of the replicas wanted",
+        of_service=True,
+    ),
+    Metric(
+        "tasks_blind",
+        Unit.COUNT,
+        None,
+        "ready tasks from which no sample came",
+        of_service=True,
+    ),
+    Metric(
+        "nodes_down",
+        Unit.COUNT,
+        None,
+        "nodes that are down and had a task of the service when they went",
+        of_service=True,
+    ),
+    Metric(
+        "nodes_saturated",
+        Unit.PERCENT,
+        100.0,
+        "nodes short of CPU or memory, of those that could take a task of the service",
+        of_service=True,
+    ),
+    Metric(
+        "update_paused",
+        Unit.COUNT,
+        None,
+        "1 while a rollout, or its rollback, is paused",
+        of_service=True,
+    ),
 )
 
 EVENTS: tuple[EventName, ...] = (
-    EventName("oom_killed", "the kernel killed a process of the container for memory"),
-    EventName("unhealthy", "the container's health check turned unhealthy"),
+    EventName("oom_killed", "the kernel killed a process of the container for memory", harm=True),
+    EventName(
+        "task_failed",
+        "a task ended by itself with an exit code other than 0, or Swarm says that it failed",
+        harm=True,
+        filter="exit_code",
+    ),
+    EventName(
+        "task_rejected",
+        "a node could not run a task: no image, wrong placement, or other",
+        harm=True,
+        filter="reason",
+    ),
+    EventName("unhealthy", "the container's health check turned unhealthy", harm=True),
     EventName("died", "the container exited, for whatever reason, also when Swarm stopped it"),
 )
+REJECTIONS = ("image", "placement", "other")
 
 METRIC_BY_NAME = {metric.name: metric for metric in METRICS}
 EVENT_BY_NAME = {event.name: event for event in EVENTS}
-MEASURED: tuple[str, ...] = tuple(metric.name for metric in METRICS if metric.numerator is None)
+MEASURED: tuple[str, ...] = tuple(
+    metric.name for metric in METRICS if metric.numerator is None and not metric.of_service
+)

@@ -17,6 +17,9 @@ LABEL_ROLE = "autoheal.role"
 LABEL_STACK = "com.docker.stack.namespace"
 OWN_LABELS = "autoheal."
 LABEL_WITHDRAWN = OWN_LABELS + "withdrawn"
+LABEL_MIN = "autoheal.min"
+LABEL_MAX = "autoheal.max"
+LABEL_DRY_RUN = "autoheal.dry-run"
 # Swarm's words for an update that nobody is carrying out; "" where there never was one.
 UPDATE_AT_REST = frozenset({"", "none", "completed", "rollback_completed"})
 
@@ -41,6 +44,8 @@ class ActionKind(StrEnum):
 
     ESCALATE = "escalate"
     SCALE_UP = "scale_up"
+    RAISE_MEMORY = "raise_memory"
+    RESTART = "restart"
     SCALE_DOWN = "scale_down"
 
 
@@ -70,6 +75,9 @@ class Service:
     `content` is a digest of the spec without the leaves autoheal may change (replicas, ForceUpdate,
     the memory limit, `autoheal.*` labels): a new digest is a deploy. `index` is the raft index of
     the object, Swarm's compare-and-swap version. `update_state` is Swarm's word, "" for none.
+    `pinned` says that the image carries a digest, `stateful` that tasks write to a volume or a bind
+    mount. `update_order` and `restart_condition` are Swarm's words with its defaults filled in;
+    `constraints` are those of the placement, as written.
     """
 
     id: str
@@ -85,6 +93,11 @@ class Service:
     update_state: str
     created_at_ms: int
     updated_at_ms: int
+    pinned: bool
+    stateful: bool
+    update_order: str
+    restart_condition: str
+    constraints: tuple[str, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -95,7 +108,11 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One Swarm task. `state_since_ms` is when it entered `state` (RFC 3339 of its own node)."""
+    """One Swarm task. `state_since_ms` is when it entered `state` (RFC 3339 of its own node).
+
+    `force_update` and `memory_limit` are those of the spec that it was made from. `exit_code` is
+    None until its container ended; `error` is what Swarm says is wrong, "" if nothing is.
+    """
 
     id: str
     index: int
@@ -106,6 +123,10 @@ class Task:
     state: str
     desired_state: str
     state_since_ms: int
+    force_update: int
+    memory_limit: int | None
+    exit_code: int | None
+    error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +142,7 @@ class Node:
     cores: float
     memory: int
     leader: bool
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +186,11 @@ class NodeFigures:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a container at an instant, as its own node saw it."""
+    """Something that happened to a container at an instant, as its own node saw it.
+
+    `stopped` marks the end of a container that somebody had sent a signal through Docker: Swarm,
+    for whatever reason, or a person. Without it the container ended by itself.
+    """
 
     kind: str
     service: str
@@ -173,6 +199,7 @@ class Event:
     node: str
     exit_code: int | None = None
     memory_limit: int | None = None
+    stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +215,12 @@ class Evidence:
 class Decision:
     """What the engine wants done, once, to one service, in absolute terms.
 
-    `start` and `target` are replicas for the scaling actions; for an escalation 0 is quiet and 1 is
-    firing. `version` is the raft index of the service that the decision was made on: the executor
-    applies it to that version or not at all. `id` is a hash of everything else.
+    `start` and `target` are replicas for the scaling actions, the memory limit in bytes for
+    raise_memory, ForceUpdate for restart; for an escalation 0 is quiet and 1 is firing. `service`
+    is the id of the service; an escalation that stands for several services names what they share:
+    `node:ID`, `stack:NAME` or `swarm`. `version` is the raft index of the service that the decision
+    was made on: the executor applies it to that version or not at all. `id` is a hash of everything
+    else.
     """
 
     id: str
@@ -255,3 +285,70 @@ class TickRecord:
     limits: str
     state_digest: str
     decisions: int
+
+
+class Judgement(StrEnum):
+    """Whether an action helped, told once it had its time; "" in a record means not yet."""
+
+    RECOVERED = "RECOVERED"
+    INEFFECTIVE = "INEFFECTIVE"
+
+
+class IncidentEnd(StrEnum):
+    """What an incident came to; OPEN until it is over.
+
+    REMEDIED: an action of ours was applied in it. ESCALATED: people were told, and nothing else.
+    CLEARED: neither; the condition cleared by itself.
+    """
+
+    OPEN = "open"
+    REMEDIED = "remedied"
+    ESCALATED = "escalated"
+    CLEARED = "cleared"
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """One action taken in an incident; `judgement` is "" until it is judged, and for a dry run."""
+
+    decision: str
+    action: str
+    rule: str
+    outcome: str
+    at_ms: int
+    judgement: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """One service's trouble, from the first evidence to recovery.
+
+    Written anew whenever something in it changes: the last record of an `id` is the valid one.
+    `evidence` is what was seen first, `rule` the first rule that fired. Times are None until then.
+    """
+
+    id: str
+    service: str
+    service_name: str
+    evidence: str
+    opened_ms: int
+    rule: str = ""
+    detected_ms: int | None = None
+    acted_ms: int | None = None
+    escalated_ms: int | None = None
+    recovered_ms: int | None = None
+    end: str = IncidentEnd.OPEN.value
+    deeds: tuple[Deed, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What a person tells the engine. `reset` of a rule on a service, or of all its rules ("")."""
+
+    kind: str
+    service: str
+    rule: str
+    by: str
+
+
+COMMAND_RESET = "reset"

@@ -1,9 +1,10 @@
 """Delivers escalations: tells people when an alert begins, and again when it is over.
 
-An alert is what a rule says of a service; its decisions are its transitions, target 1 begins it and
-target 0 ends it. The fold of all decisions that are kept gives the active alerts. A transition
-without an outcome is still to be delivered, to every destination, and gets its outcome when each of
-them has it or has given up:
+An alert is what a rule says of a service, or of what several share, with a severity and in a mode:
+what makes it another alert to people makes it another one here. Its decisions are its transitions,
+target 1 begins it and target 0 ends it. The fold of all decisions that are kept gives the active
+alerts. A transition without an outcome is still to be delivered, to every destination, and gets its
+outcome when each of them has it or has given up:
 
 * a destination that is told once (a webhook) gets each transition in order. What is an hour old is
   given up, except that an alert which still fires is tried at least once;
@@ -52,7 +53,7 @@ NOBODY_TO_TELL = "no Alertmanager or webhook is configured"
 
 log = logging.getLogger(__name__)
 
-Identity = tuple[str, str]
+Identity = tuple[str, str, str, Mode]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,11 @@ class Escalation:
     @property
     def identity(self) -> Identity:
         """What stays the same from the beginning to the end."""
-        return self.decision.rule, self.decision.service
+        return _identity(self.decision)
+
+
+def _identity(decision: Decision) -> Identity:
+    return decision.rule, decision.service, decision.severity, decision.max_mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +204,7 @@ class NotifierLoop:
     def _turned(self, decision: Decision) -> Escalation:
         """The alert as this decision leaves it."""
         at_ms = decision.decided_at_ms
-        identity = decision.rule, decision.service
+        identity = _identity(decision)
         before = self._alerts.pop(identity, None)
         if decision.target == FIRING:
             started_ms = at_ms if before is None else before.started_ms

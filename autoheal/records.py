@@ -25,9 +25,12 @@ from numpy.typing import NDArray
 from autoheal.errors import BadRecordError
 from autoheal.model import (
     ActionKind,
+    Command,
     Decision,
+    Deed,
     Event,
     Evidence,
+    Incident,
     Intent,
     Inventory,
     Mode,
@@ -49,6 +52,8 @@ TICKS = "ticks"
 DECISIONS = "decisions"
 INTENTS = "intents"
 OUTCOMES = "outcomes"
+INCIDENTS = "incidents"
+COMMANDS = "commands"
 
 KEY_BYTES = 8
 ID_CHARACTERS = 32
@@ -181,23 +186,30 @@ def unpack_inventory(fields: Fields) -> Inventory:
     """The inventory that `pack_inventory` wrote."""
     body = _body(fields)
     try:
-        if not isinstance(body["gone"], list):
-            raise BadRecordError("inventory: what is gone is not a list")
         inventory = Inventory(
             keyframe=body["keyframe"],
             index=body["index"],
             clock_ms=body["clock_ms"],
-            services=tuple(
-                _checked(Service(**{**row, "mode": ServiceMode(row["mode"])}))
-                for row in body["services"]
-            ),
+            services=tuple(_checked(_service_from_json(row)) for row in body["services"]),
             tasks=tuple(_checked(Task(**row)) for row in body["tasks"]),
             nodes=tuple(_checked(Node(**row)) for row in body["nodes"]),
-            gone=tuple(body["gone"]),
+            gone=_listed(body["gone"]),
         )
         return _checked(inventory)
     except (KeyError, ValueError, TypeError) as error:
         raise BadRecordError(f"inventory: {error}") from error
+
+
+def _service_from_json(row: Json) -> Service:
+    mode, constraints = ServiceMode(row["mode"]), _listed(row["constraints"])
+    return Service(**{**row, "mode": mode, "constraints": constraints})
+
+
+def _listed(value: Json) -> tuple[Json, ...]:
+    """The items of a list; a text, say, has items too, but means something else."""
+    if not isinstance(value, list):
+        raise BadRecordError(f"{value!r:.60} is not a list")
+    return tuple(value)
 
 
 def decision_body(decision: Decision) -> bytes:
@@ -278,11 +290,38 @@ def unpack_tick(fields: Fields) -> TickRecord:
     return _unpack(TickRecord, fields)
 
 
-_Record = TypeVar("_Record", Event, Intent, TickRecord)
+def pack_incident(incident: Incident) -> dict[str, bytes]:
+    """One stream entry."""
+    return _pack(incident)
+
+
+def unpack_incident(fields: Fields) -> Incident:
+    """The incident that `pack_incident` wrote."""
+    body = _body(fields)
+    try:
+        deeds = tuple(_checked(Deed(**row)) for row in body.pop("deeds"))
+        return _checked(Incident(deeds=deeds, **body))
+    except (KeyError, ValueError, TypeError) as error:
+        raise BadRecordError(f"incident: {error}") from error
+
+
+def pack_command(command: Command) -> dict[str, bytes]:
+    """One stream entry."""
+    return _pack(command)
+
+
+def unpack_command(fields: Fields) -> Command:
+    """The command that `pack_command` wrote."""
+    return _unpack(Command, fields)
+
+
+_Record = TypeVar("_Record", Event, Intent, TickRecord, Command)
 _Fact = TypeVar("_Fact")
 
 
-def _pack(record: Event | Inventory | Outcome | Intent | TickRecord) -> dict[str, bytes]:
+def _pack(
+    record: Event | Inventory | Outcome | Intent | TickRecord | Incident | Command,
+) -> dict[str, bytes]:
     return {"body": canonical(dataclasses.asdict(record))}
 
 

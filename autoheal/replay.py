@@ -44,9 +44,7 @@ class _Life:
         self.limits = kept_limits(store, tick.limits)
         self._inputs = [entry for entry in inputs if entry.ms >= tick.since_ms]
         self._position = 0
-        self._fold = Fold(
-            self.rules, step_ms=self.limits.step_ms, warm_up_ms=self.limits.warm_up_ms
-        )
+        self._fold = Fold(self.rules, self.limits)
 
     def fold(self, now_ms: int) -> Fold:
         """The fold of everything before `now_ms`."""

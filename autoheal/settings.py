@@ -367,8 +367,45 @@ class Settings(BaseModel):
     operator_hold_ms: Annotated[int, _duration("0s", "7d")] = Field(
         300_000, description="How long a service is left alone after an operator changed it"
     )
+    node_hold_ms: Annotated[int, _duration("0s", "7d")] = Field(
+        600_000, description="How long nothing is replaced or moved after a node came or went"
+    )
     warm_up_ms: Annotated[int, _duration("0s", "1d")] = Field(
         300_000, description="Tasks younger than this do not count: starting burns CPU"
+    )
+    group_wait_ms: Annotated[int, _duration("0s", "1h")] = Field(
+        30_000,
+        description="How long a failure is watched at least before it is treated or told,"
+        " so that a common cause shows first",
+    )
+    stable_after_ms: Annotated[int, _duration("0s", "1d")] = Field(
+        60_000, description="How long a task must have run to count as stable"
+    )
+    recovery_after_ms: Annotated[int, _duration("0s", "1d")] = Field(
+        60_000, description="How long nothing may be amiss until an incident is over"
+    )
+    actions_at_once: Annotated[int, _count(1, 1_000)] = Field(
+        1, description="How many services may be acted on at once"
+    )
+    actions_per_hour: Annotated[int, _count(1, 100_000)] = Field(
+        5, description="How many actions there may be in an hour; then people are told instead"
+    )
+    outage_services: Annotated[int, _count(1, 100_000)] = Field(
+        3,
+        description="More services than this, and than `outage_percent`, that get sick within"
+        " `outage_window` are an outage: one page, no action",
+    )
+    outage_percent: Annotated[int, _count(1, 100)] = Field(
+        20, description="The share of all services that goes with it, in percent"
+    )
+    outage_window_ms: Annotated[int, _duration("1s", "1d")] = Field(
+        300_000, description="The time that goes with it"
+    )
+    saturated_percent: Annotated[int, _count(1, 100)] = Field(
+        90, description="The use of a node's CPU or memory, in percent, at which it is saturated"
+    )
+    saturated_window_ms: Annotated[int, _duration("1s", "1h")] = Field(
+        120_000, description="The time over which that use is averaged"
     )
     settle_timeout_ms: Annotated[int, _duration("1s", "1d")] = Field(
         600_000, description="How long an action may take until it counts as ended"
@@ -392,7 +429,8 @@ class Settings(BaseModel):
         7 * 86_400_000, description="How long events are kept"
     )
     decisions_age_ms: Annotated[int, _duration("1m", "3650d")] = Field(
-        90 * 86_400_000, description="How long decisions and their outcomes are kept"
+        90 * 86_400_000,
+        description="How long decisions, their outcomes, incidents and commands are kept",
     )
     data_directory: Annotated[Path | None, _PATH] = Field(
         None,

@@ -12,20 +12,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from autoheal import records
-from autoheal.core.decide import may_reach
+from autoheal.actions import ACTIONS
 from autoheal.core.evidence import describe, evaluate
-from autoheal.core.fold import Fold, Snapshot
-from autoheal.core.rule import Rule, RuleSet
-from autoheal.core.state import ServiceState, State
+from autoheal.core.fold import Fold, ServiceTasks, Snapshot
+from autoheal.core.limits import HOUR_MS, Limits
+from autoheal.core.reach import may_reach
+from autoheal.core.rule import Rule, RuleSet, leaves
+from autoheal.core.state import Flight, Page, ServiceState, State
 from autoheal.core.state import unpack as unpack_state
 from autoheal.engine import LEASE, kept_limits, kept_rules, reach_ms
 from autoheal.errors import UserError
-from autoheal.model import Decision, Outcome, Service, TickRecord, Verdict
+from autoheal.labels import Terms, read_terms
+from autoheal.model import ActionKind, Decision, Mode, Outcome, Service, TickRecord, Verdict
 from autoheal.ports import Entry, Insight, Reach
 from autoheal.units import format_duration, format_size
 
 LAST_DECISIONS = 10
-HOUR_MS = 3_600_000
 STREAMS = (
     records.SAMPLES,
     records.EVENTS,
@@ -33,6 +35,8 @@ STREAMS = (
     records.TICKS,
     records.DECISIONS,
     records.OUTCOMES,
+    records.INCIDENTS,
+    records.COMMANDS,
 )
 
 
@@ -47,13 +51,48 @@ class RuleLine:
 
 
 @dataclass(frozen=True, slots=True)
+class IncidentLine:
+    """An open incident: for how long, what was seen first, the first rule that fired ("": none)."""
+
+    lasts: str
+    evidence: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineLine:
+    """A rule that may not act on the service until a person resets it, and for how long."""
+
+    rule: str
+    lasts: str
+
+
+@dataclass(frozen=True, slots=True)
+class PageLine:
+    """An escalation that fires. `told_by` names what another page is about that stands for it."""
+
+    about: str
+    rule: str
+    severity: str
+    mode: str
+    told_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceLine:
-    """One service: what runs, how far autoheal may go, what is in flight, and its rules."""
+    """One service: what runs, how far autoheal may go, what is in flight, what is amiss, its rules.
+
+    A service with `label_mistakes` is left alone.
+    """
 
     name: str
     tasks: str
     may: str
     in_flight: str
+    incident: IncidentLine | None
+    quarantined: tuple[QuarantineLine, ...]
+    label_mistakes: tuple[str, ...]
+    pages: tuple[PageLine, ...]
     rules: tuple[RuleLine, ...]
 
 
@@ -72,13 +111,21 @@ class DecisionLine:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Everything `status` shows; `memory` tells per stream how far back it reaches."""
+    """Everything `status` shows.
+
+    `outage` is for how long there has been one, "" if there is none. `budgets` tells per max_mode
+    what is spent, `pages` holds those that stand for several services, `memory` tells per stream
+    how far back it reaches.
+    """
 
     engine: str
     executor: str
     tick: int
     tick_age_s: float
     breaker: str
+    outage: str
+    budgets: Mapping[str, str]
+    pages: tuple[PageLine, ...]
     services: tuple[ServiceLine, ...]
     decisions: tuple[DecisionLine, ...]
     memory: Mapping[str, str]
@@ -90,7 +137,7 @@ def gather(store: Insight) -> Status:
     tick = _last_tick(store, now_ms)
     rules, limits = kept_rules(store, tick.rule_set), kept_limits(store, tick.limits)
     state = unpack_state(store.state())
-    fold = Fold(rules, step_ms=limits.step_ms, warm_up_ms=limits.warm_up_ms)
+    fold = Fold(rules, limits)
     cut = store.reader(Fold.STREAMS, since_ms=now_ms - reach_ms(rules, limits)).cut()
     for entry in cut.entries:
         fold.fold(entry.stream, entry.ms, entry.at_ms, entry.fields)
@@ -101,6 +148,9 @@ def gather(store: Insight) -> Status:
         tick=tick.number,
         tick_age_s=round((now_ms - tick.now_ms) / 1000, 1),
         breaker=state.breaker.circuit,
+        outage="" if state.outage_ms is None else _lasts(state.outage_ms, now_ms),
+        budgets={mode: _budget(state, limits, mode, now_ms) for mode in Mode},
+        pages=tuple(_pages(state)),
         services=tuple(_services(rules, state, snapshot, cut.now_ms)),
         decisions=_decisions(store, now_ms),
         memory={s: _reach(r, now_ms) for s, r in store.reach(STREAMS).items()},
@@ -125,37 +175,95 @@ def _services(
         known = state.services.get(service.id)
         if known is None:
             continue
+        terms = read_terms(service.labels)
+        tasks = snapshot.tasks.get(service.id, ServiceTasks())
         matching = [rule for rule in rules.rules if rule.match.holds(service.name)]
         flying = [lane.flight for lane in known.lanes.values() if lane.flight is not None]
-        running = snapshot.running.get(service.id, 0)
+        wanted = "-" if service.replicas is None else service.replicas
         yield ServiceLine(
             name=service.name,
-            tasks=f"{running}/{'-' if service.replicas is None else service.replicas}",
-            may=_may(matching, service),
-            in_flight=", ".join(f"{f.action} {f.start}->{f.target} {f.phase}" for f in flying),
+            tasks=f"{len(tasks.running)}/{wanted}",
+            may=_may(matching, terms),
+            in_flight=", ".join(_flight(flight) for flight in flying),
+            incident=_incident(known, now_ms),
+            quarantined=tuple(_quarantined(known, now_ms)),
+            label_mistakes=terms.mistakes,
+            pages=tuple(_alarms(service.id, known, state.pages)),
             rules=tuple(_rule(rule, service, known, snapshot, now_ms) for rule in matching),
         )
 
 
-def _may(rules: Sequence[Rule], service: Service) -> str:
+def _may(rules: Sequence[Rule], terms: Terms) -> str:
     """What autoheal may do here in live mode."""
-    live = sorted({r.then.kind for r in rules if r.then.leaf and may_reach(r, service) == "live"})
+    live = sorted({r.then.kind for r in rules if r.then.leaf and may_reach(r, terms) is Mode.LIVE})
     return ",".join(live) or "watch only"
+
+
+def _flight(flight: Flight) -> str:
+    return f"{_action(flight.action, flight.start, flight.target)} {flight.phase}"
+
+
+def _action(kind: ActionKind, start: int, target: int) -> str:
+    """An action with where it leads, as people read it."""
+    return f"{kind} {ACTIONS[kind].steps(start, target)}".rstrip()
+
+
+def _lasts(since_ms: int, now_ms: int) -> str:
+    return format_duration(max(0, now_ms - since_ms) // 1000 * 1000)
+
+
+def _budget(state: State, limits: Limits, mode: Mode, now_ms: int) -> str:
+    spent = sum(at_ms > now_ms - HOUR_MS for at_ms in state.spent.get(mode, ()))
+    return f"{spent} of {limits.actions_per_hour}"
+
+
+def _incident(known: ServiceState, now_ms: int) -> IncidentLine | None:
+    incident = known.incident
+    if incident is None:
+        return None
+    return IncidentLine(_lasts(incident.opened_ms, now_ms), incident.evidence, incident.rule)
+
+
+def _quarantined(known: ServiceState, now_ms: int) -> Iterable[QuarantineLine]:
+    for rule, since_ms in sorted(known.quarantined.items()):
+        yield QuarantineLine(rule, _lasts(since_ms, now_ms))
+
+
+def _pages(state: State) -> Iterable[PageLine]:
+    """Those that stand for more than one service."""
+    for _, page in sorted(state.pages.items()):
+        if page.subject not in state.services:
+            yield PageLine(page.name, page.rule, page.severity, page.max_mode)
+
+
+def _alarms(service: str, known: ServiceState, pages: Mapping[str, Page]) -> Iterable[PageLine]:
+    for rule, alarm in sorted(known.escalated.items()):
+        page = pages.get(alarm.page)
+        told_by = "" if page is None or page.subject == service else page.name
+        yield PageLine(known.name, rule, alarm.severity, alarm.max_mode, told_by)
 
 
 def _rule(
     rule: Rule, service: Service, known: ServiceState, snapshot: Snapshot, now_ms: int
 ) -> RuleLine:
-    reading = evaluate(rule, service, known, (now_ms, snapshot))
-    evidence = describe(rule, reading)
-    value = "no data" if reading.verdict is Verdict.NO_DATA else f"{reading.value:g}"
     stepped = known.rules.get(rule.name)
     state = "inactive"
     if stepped is not None:
-        since = format_duration((now_ms - stepped.active_ms) // 1000 * 1000)
-        state = f"{'firing' if stepped.firing else 'pending'} {since}"
+        phase = "firing" if stepped.firing else "pending"
+        state = f"{phase} {_lasts(stepped.active_ms, now_ms)}"
+    # Leaf by leaf: of a condition that holds, `describe` leaves out what does not make it so.
+    parts = [dataclasses.replace(rule, when=leaf) for leaf in leaves(rule.when)]
+    reads = "; ".join(_reads(part, service, known, (now_ms, snapshot)) for part in parts)
     held = "" if stepped is None else stepped.held
-    return RuleLine(rule.name, state, f"{evidence.what} {value} ({evidence.bound})", held)
+    return RuleLine(rule.name, state, reads, held)
+
+
+def _reads(rule: Rule, service: Service, known: ServiceState, now: tuple[int, Snapshot]) -> str:
+    """What a rule of one condition sees."""
+    reading = evaluate(rule, service, known, now)
+    (evidence,) = describe(rule, service, known, now)
+    value = "no data" if reading.verdict is Verdict.NO_DATA else f"{reading.value:g}"
+    return f"{evidence.what} {value} ({evidence.bound})"
 
 
 def _decisions(store: Insight, now_ms: int) -> tuple[DecisionLine, ...]:
@@ -174,11 +282,10 @@ def _decisions(store: Insight, now_ms: int) -> tuple[DecisionLine, ...]:
 
 def _decision(decision: Decision, outcome: Outcome | None) -> DecisionLine:
     at = datetime.fromtimestamp(decision.decided_at_ms / 1000, UTC)
-    steps = f" {decision.start}->{decision.target}" if decision.action != "escalate" else ""
     return DecisionLine(
         at=at.strftime("%Y-%m-%dT%H:%M:%SZ"),
         service=decision.service_name,
-        what=f"{decision.action}{steps}",
+        what=_action(decision.action, decision.start, decision.target),
         rule=decision.rule,
         outcome="open" if outcome is None else outcome.kind,
         reason=decision.reason,
@@ -189,7 +296,7 @@ def _decision(decision: Decision, outcome: Outcome | None) -> DecisionLine:
 def _reach(reach: Reach, now_ms: int) -> str:
     if reach.oldest_ms is None:
         return "empty"
-    age = format_duration(max(0, now_ms - reach.oldest_ms) // 1000 * 1000)
+    age = _lasts(reach.oldest_ms, now_ms)
     return f"{age} back, {reach.entries} entries, {format_size(reach.bytes)}"
 
 
@@ -206,8 +313,12 @@ def render(status: Status) -> str:
     lines = [
         f"engine    {status.engine}, tick {status.tick}, {status.tick_age_s:g}s ago",
         f"executor  {status.executor}, breaker {status.breaker}",
+        f"actions   {_budgets(status)} in the last hour",
+        *([f"outage    for {status.outage}: nothing is done"] if status.outage else []),
         "",
         *_table(("SERVICE", "TASKS", "MAY", "IN FLIGHT"), _service_rows(status)),
+        "",
+        *_table(("TROUBLE", "FOR", "WHAT"), _trouble_rows(status)),
         "",
         *_table(("SERVICE", "RULE", "STATE", "HELD BY", "READS"), _rule_rows(status)),
         "",
@@ -220,6 +331,35 @@ def render(status: Status) -> str:
 
 def _service_rows(status: Status) -> list[tuple[str, ...]]:
     return [(s.name, s.tasks, s.may, s.in_flight or "-") for s in status.services]
+
+
+def _budgets(status: Status) -> str:
+    return ", ".join(f"{mode} {spent}" for mode, spent in status.budgets.items())
+
+
+def _trouble_rows(status: Status) -> list[tuple[str, ...]]:
+    rows = [_page_row(page) for page in status.pages]
+    for service in status.services:
+        rows += _service_troubles(service)
+    return rows
+
+
+def _service_troubles(service: ServiceLine) -> Iterable[tuple[str, ...]]:
+    if service.incident is not None:
+        by = f" (rule {service.incident.rule})" if service.incident.rule else ""
+        yield service.name, service.incident.lasts, f"incident: {service.incident.evidence}{by}"
+    for page in service.pages:
+        yield _page_row(page)
+    for each in service.quarantined:
+        way_out = f"autoheal reset {service.name} {each.rule}"
+        yield service.name, each.lasts, f"rule {each.rule} is quarantined ({way_out})"
+    for mistake in service.label_mistakes:
+        yield service.name, "-", f"left alone: {mistake}"
+
+
+def _page_row(page: PageLine) -> tuple[str, ...]:
+    told_by = f", told by the page on {page.told_by}" if page.told_by else ""
+    return page.about, "-", f"page: {page.rule} ({page.severity}, {page.mode}){told_by}"
 
 
 def _rule_rows(status: Status) -> list[tuple[str, ...]]:

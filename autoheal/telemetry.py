@@ -6,12 +6,16 @@ never touch prometheus_client themselves.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 if TYPE_CHECKING:
     from autoheal.ports import Clock
+
+# From one tick to an hour: seconds of an incident.
+INCIDENT_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1_200, 1_800, 3_600)
 
 
 class Telemetry:
@@ -24,16 +28,14 @@ class Telemetry:
         self._limit: dict[str, float] = {}
         self._make_loop_metrics()
         self._make_flow_metrics()
+        self._make_incident_metrics()
 
     def _make_loop_metrics(self) -> None:
         counter, gauge = self._counter, self._gauge
         self._ticks = counter("loop_ticks", "Completed ticks of a loop", "loop")
         self._failures = counter("loop_failures", "Ticks that ended in an error", "loop")
-        self._duration = Histogram(
-            "autoheal_loop_duration_seconds",
-            "Time one tick took",
-            ["loop"],
-            registry=self.registry,
+        self._duration = self._histogram(
+            "loop_duration_seconds", "Time one tick took", "loop", buckets=Histogram.DEFAULT_BUCKETS
         )
         self._age = gauge(
             "loop_last_tick_age_seconds", "Time since the loop last completed a tick", "loop"
@@ -59,11 +61,39 @@ class Telemetry:
         self.notifications = counter("notifications", "Deliveries", "notifier", "result")
         self.rules = gauge("rules", "Rules in force")
 
+    def _make_incident_metrics(self) -> None:
+        since = "from the first evidence of an incident"
+        self.incidents = self._counter(
+            "incidents", "Incidents that are over, by what they came to", "end"
+        )
+        self.time_to_detect = self._histogram(
+            "time_to_detect_seconds", f"Time {since} until a rule fired", buckets=INCIDENT_S
+        )
+        self.time_to_act = self._histogram(
+            "time_to_act_seconds", f"Time {since} until an action was taken", buckets=INCIDENT_S
+        )
+        self.time_to_recover = self._histogram(
+            "time_to_recover_seconds", f"Time {since} until all was well", buckets=INCIDENT_S
+        )
+        self.quarantined = self._gauge(
+            "quarantined", "Rules that may not act on a service until a person resets them"
+        )
+        self.outage = self._gauge(
+            "outage", "1 while so many services are sick that nothing is done"
+        )
+
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
         return Counter(f"autoheal_{name}", documentation, labels, registry=self.registry)
 
     def _gauge(self, name: str, documentation: str, *labels: str) -> Gauge:
         return Gauge(f"autoheal_{name}", documentation, labels, registry=self.registry)
+
+    def _histogram(
+        self, name: str, documentation: str, *labels: str, buckets: Sequence[float]
+    ) -> Histogram:
+        return Histogram(
+            f"autoheal_{name}", documentation, labels, registry=self.registry, buckets=buckets
+        )
 
     def expect(self, loop: str, limit_s: float) -> None:
         """Declare a loop; it counts as stale when it has not ticked for `limit_s`."""

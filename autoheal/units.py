@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
+from typing import NewType
+
+Size = NewType("Size", int)
+"""Bytes: a parameter of this type is read from a rule file as a size, not as a count."""
+
+MIB = 2**20
 
 _DURATION_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"(?:\d+(?:ms|s|m|h|d))+")
@@ -68,3 +75,10 @@ def format_size(size: int) -> str:
             value = size / _SIZE[unit]
             return f"{value:.0f}{unit}" if value == int(value) else f"{value:.1f}{unit}"
     return f"{size}B"
+
+
+def format_compose_size(size: int) -> str:
+    """As compose files write it, up to the next MiB: 192M; 2G where it is whole."""
+    mebibytes = math.ceil(size / MIB)
+    gibibytes, rest = divmod(mebibytes, 1024)
+    return f"{mebibytes}M" if rest else f"{gibibytes}G"

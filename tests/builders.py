@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from autoheal.actions import Action, Escalate, ScaleDown, ScaleUp
 from autoheal.actions.escalate import Severity
 from autoheal.core.decide import Verdicts, decide
-from autoheal.core.fold import Dated, Snapshot
+from autoheal.core.fold import Dated, Happening, NodeLoad, ServiceTasks, Snapshot
 from autoheal.core.limits import Limits
 from autoheal.core.readings import Readings
 from autoheal.core.rule import (
@@ -20,8 +20,10 @@ from autoheal.core.rule import (
     Comparison,
     Condition,
     EventCondition,
+    Limit,
     Match,
     MetricCondition,
+    Risk,
     Rule,
     RuleSet,
 )
@@ -30,6 +32,7 @@ from autoheal.model import (
     LABEL_ALLOW,
     LABEL_ENABLE,
     ActionKind,
+    Command,
     Decision,
     Event,
     Evidence,
@@ -56,6 +59,8 @@ LONG_AGO = NOW - 100 * HOUR
 STEP = 5 * SECOND
 
 ARMED = {LABEL_ENABLE: "true", LABEL_ALLOW: "scale_up,scale_down"}
+# Nothing waits for a common cause, and no budget runs out.
+BRISK = Limits(group_wait_ms=0, actions_per_hour=1_000)
 CPU_HIGH = MetricCondition("cpu_percent", 2 * MINUTE, Comparison.ABOVE, 80.0)
 CPU_LOW = MetricCondition("cpu_percent", 15 * MINUTE, Comparison.BELOW, 20.0)
 
@@ -86,6 +91,11 @@ def service(
     update_state: str = "",
     created_at_ms: int = LONG_AGO,
     updated_at_ms: int = LONG_AGO,
+    pinned: bool = True,
+    stateful: bool = False,
+    update_order: str = "stop-first",
+    restart_condition: str = "any",
+    constraints: tuple[str, ...] = (),
     labels: Mapping[str, str] = ARMED,
 ) -> Service:
     return Service(
@@ -102,6 +112,11 @@ def service(
         update_state=update_state,
         created_at_ms=created_at_ms,
         updated_at_ms=updated_at_ms,
+        pinned=pinned,
+        stateful=stateful,
+        update_order=update_order,
+        restart_condition=restart_condition,
+        constraints=constraints,
         labels=dict(labels),
     )
 
@@ -115,6 +130,10 @@ def task(
     desired: str = "running",
     index: int = 10,
     since_ms: int = LONG_AGO,
+    force_update: int = 0,
+    memory_limit: int | None = 2**30,
+    exit_code: int | None = None,
+    error: str = "",
 ) -> Task:
     return Task(
         id=identity,
@@ -126,20 +145,34 @@ def task(
         state=state,
         desired_state=desired,
         state_since_ms=since_ms,
+        force_update=force_update,
+        memory_limit=memory_limit,
+        exit_code=exit_code,
+        error=error,
     )
 
 
-def node(identity: str = "node-1", *, index: int = 10, cores: float = 4.0) -> Node:
+def node(
+    identity: str = "node-1",
+    *,
+    index: int = 10,
+    cores: float = 4.0,
+    role: str = "worker",
+    availability: str = "active",
+    state: str = "ready",
+    labels: Mapping[str, str] | None = None,
+) -> Node:
     return Node(
         id=identity,
         index=index,
         hostname=identity,
-        role="worker",
-        availability="active",
-        state="ready",
+        role=role,
+        availability=availability,
+        state=state,
         cores=cores,
         memory=8 * 2**30,
         leader=False,
+        labels=dict(labels or {}),
     )
 
 
@@ -225,8 +258,10 @@ def event_condition(
     over_ms: int = 10 * MINUTE,
     comparison: Comparison = Comparison.AT_LEAST,
     threshold: float = 1.0,
+    exit_codes: tuple[int, int] | None = None,
+    reason: str = "",
 ) -> EventCondition:
-    return EventCondition(event_name, over_ms, comparison, threshold)
+    return EventCondition(event_name, over_ms, comparison, threshold, exit_codes, reason)
 
 
 def rule(
@@ -239,9 +274,27 @@ def rule(
     priority: int = 0,
     mode: Mode = Mode.LIVE,
     match: str = "*",
+    limit: Limit | None = None,
+    clears_within_ms: int = 0,
+    otherwise: Escalate | None = None,
+    allow_risk: tuple[Risk, ...] = (),
 ) -> Rule:
     """A rule whose hash follows its meaning."""
-    made = Rule(name, "", when, then, Match(match), for_ms, cooldown_ms, priority, mode)
+    made = Rule(
+        name,
+        "",
+        when,
+        then,
+        Match(match),
+        for_ms,
+        cooldown_ms,
+        priority,
+        mode,
+        limit,
+        clears_within_ms,
+        otherwise,
+        allow_risk,
+    )
     return dataclasses.replace(made, hash=digest(repr(made).encode()))
 
 
@@ -364,6 +417,15 @@ def readings_of(condition: MetricCondition, figures: Mapping[str, float | None])
     return Readings({name: i for i, name in enumerate(figures)}, values, known, true)
 
 
+# What each action changes in a service.
+LEVERS = {
+    ActionKind.SCALE_UP: "replicas",
+    ActionKind.SCALE_DOWN: "replicas",
+    ActionKind.RAISE_MEMORY: "memory_limit",
+    ActionKind.RESTART: "force_update",
+}
+
+
 @dataclass
 class Scene:
     """Services, what they show, and the state that ticks lead to.
@@ -376,13 +438,21 @@ class Scene:
     services: dict[str, Service] = field(default_factory=dict)
     figures: dict[str, float | None] = field(default_factory=dict)
     figures_for: dict[MetricCondition, dict[str, float | None]] = field(default_factory=dict)
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = field(default_factory=lambda: BRISK)
     now_ms: int = NOW
     state: State = field(default_factory=State)
-    events: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    events: dict[tuple[str, str], list[Happening]] = field(default_factory=dict)
     outcomes: list[Dated[Outcome]] = field(default_factory=list)
     intents: list[Dated[Intent]] = field(default_factory=list)
+    commands: list[Dated[Command]] = field(default_factory=list)
     running: dict[str, int] = field(default_factory=dict)
+    current: dict[str, int] = field(default_factory=dict)
+    lost_on: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    complaints: dict[str, str] = field(default_factory=dict)
+    nodes: dict[str, Node] = field(default_factory=lambda: {"node-1": node()})
+    loads: dict[str, NodeLoad] = field(
+        default_factory=lambda: {"node-1": NodeLoad(10.0, 20.0, 8 * 2**30)}
+    )
     inventory_age_ms: int = 0
     last: Verdicts | None = None
 
@@ -405,17 +475,36 @@ class Scene:
 
     def snapshot(self) -> Snapshot:
         """The world as `decide` is shown it."""
-        conditions = {r.when for r in self.rules.rules if isinstance(r.when, MetricCondition)}
+        conditions = self.rules.metric_conditions
         return Snapshot(
             epoch=1,
             inventory_at_ms=self.now_ms - self.inventory_age_ms,
             services=tuple(self.services[identity] for identity in sorted(self.services)),
-            running=dict(self.running),
+            nodes=tuple(self.nodes[identity] for identity in sorted(self.nodes)),
+            tasks={identity: self._tasks(identity) for identity in self.services},
+            loads=dict(self.loads),
             readings={c: readings_of(c, self.figures_for.get(c, self.figures)) for c in conditions},
-            events={key: sorted(times) for key, times in self.events.items()},
+            events={key: sorted(each, key=_ms) for key, each in self.events.items()},
             outcomes=tuple(self.outcomes),
             intents=tuple(self.intents),
+            commands=tuple(self.commands),
         )
+
+    def _tasks(self, identity: str) -> ServiceTasks:
+        """As many tasks as are said to run, all on node-1; all current unless said otherwise."""
+        running = tuple(f"{identity}.{slot}" for slot in range(1, self.running[identity] + 1))
+        return ServiceTasks(
+            running=running,
+            current=self.current.get(identity, len(running)),
+            hosts={"node-1": len(running)} if running else {},
+            lost_on=self.lost_on.get(identity, ()),
+            complaint=self.complaints.get(identity, ""),
+        )
+
+    def happen(self, kind: str, identity: str = "web", *, memory_limit: int | None = 2**30) -> None:
+        """An event, now."""
+        happening = Happening(self.now_ms, f"{identity}.1", memory_limit=memory_limit)
+        self.events.setdefault((kind, identity), []).append(happening)
 
     def tick(self, after_ms: int = STEP) -> tuple[Decision, ...]:
         """Let time pass and decide."""
@@ -451,9 +540,15 @@ class Scene:
     def apply(self, of: Decision, *, running: int | None = None) -> None:
         """The executor carries the decision out and says so; the service shows it at once."""
         labels = self.label(of.service, autoheal_decision=of.id)
-        self.alter(of.service, replicas=of.target, labels=labels)
-        self.running[of.service] = of.target if running is None else running
+        before = self.running[of.service]
+        self.alter(of.service, labels=labels, **{LEVERS[of.action]: of.target})
+        shown = of.target if LEVERS[of.action] == "replicas" else before
+        self.running[of.service] = shown if running is None else running
         self.report(of, OutcomeKind.APPLIED)
+
+
+def _ms(happening: Happening) -> int:
+    return happening.ms
 
 
 def scene(*rules: Rule, figures: Mapping[str, float | None] | None = None) -> Scene:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -14,9 +15,10 @@ from typing import Self
 
 from autoheal import app, records
 from autoheal.app import stores
-from autoheal.model import Decision, Outcome, OutcomeKind, TickRecord
+from autoheal.model import Decision, Event, Incident, Outcome, OutcomeKind, TickRecord
 from autoheal.ports import Entry
 from autoheal.settings import load_settings
+from autoheal.units import format_duration, parse_duration
 from rig.node import Node
 from rig.swarm import Rig
 from store.servers import DURABLE, TcpServer
@@ -29,6 +31,12 @@ QUICK: Mapping[str, str] = {
     "AUTOHEAL_WARM_UP": "2s",
     "AUTOHEAL_DEPLOY_HOLD": "4s",
     "AUTOHEAL_OPERATOR_HOLD": "10s",
+    "AUTOHEAL_NODE_HOLD": "4s",
+    "AUTOHEAL_GROUP_WAIT": "2s",
+    "AUTOHEAL_SATURATED_WINDOW": "3s",
+    "AUTOHEAL_STABLE_AFTER": "5s",
+    "AUTOHEAL_RECOVERY_AFTER": "5s",
+    "AUTOHEAL_ACTIONS_PER_HOUR": "1000",
     "AUTOHEAL_SETTLE_TIMEOUT": "30s",
     "AUTOHEAL_LEASE_TTL": "5s",
     "AUTOHEAL_DOCKER_TIMEOUT": "2s",
@@ -122,6 +130,12 @@ class Parts:
     def collectors(self) -> list[Process]:
         return [self.collector(node) for node in self.rig.nodes]
 
+    def lose_collector(self, node: Node) -> None:
+        """Its machine has lost power."""
+        lost = next(each for each in self.processes if each.name == f"collector-{node.name}")
+        lost.kill()
+        self.processes.remove(lost)
+
     def engine(self, name: str = "engine") -> Process:
         return self.start("engine", name)
 
@@ -174,8 +188,38 @@ class Parts:
     def kinds_of(self, service: str) -> set[OutcomeKind]:
         return {outcome.kind for outcome in self.outcomes_of(service)}
 
+    def events(self) -> list[Event]:
+        return [records.unpack_event(e.fields) for e in self.entries(records.EVENTS)]
+
+    def incidents(self) -> list[Incident]:
+        """Each as it was written last, in the order of their opening."""
+        written = (records.unpack_incident(e.fields) for e in self.entries(records.INCIDENTS))
+        return list({incident.id: incident for incident in written}.values())
+
+    @property
+    def deploy_hold_ms(self) -> int:
+        return parse_duration(self.environment["AUTOHEAL_DEPLOY_HOLD"])
+
     def ticks(self) -> list[TickRecord]:
         return [records.unpack_tick(e.fields) for e in self.entries(records.TICKS)]
+
+
+_DURATION = re.compile(r"\b(over|for|per|clears_within|cooldown): ((?:[0-9]+[a-z]+)+)")
+_SLOPE = re.compile(r"(over_time: slope, (?:above|at_least): )([0-9.]+)")
+SHORTEST_MS = 1_000
+
+
+def quickened(rules: str, times: int) -> str:
+    """The same rules for a world that is so many times faster, slopes included."""
+
+    def shorter(match: re.Match[str]) -> str:
+        duration_ms = max(SHORTEST_MS, parse_duration(match[2]) // times)
+        return f"{match[1]}: {format_duration(duration_ms)}"
+
+    def steeper(match: re.Match[str]) -> str:
+        return f"{match[1]}{float(match[2]) * times:g}"
+
+    return _SLOPE.sub(steeper, _DURATION.sub(shorter, rules))
 
 
 def until(condition: Callable[[], object], limit_s: float, what: str) -> None:

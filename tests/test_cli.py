@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+import builders
+from autoheal import app, records, rulefile
+from autoheal.core import changes
+from autoheal.core.state import OVERALL_FIELD, ServiceState, State, pack_overall, pack_service
+from autoheal.model import Command
+from autoheal.settings import load_settings
 from rig.swarm import Rig
-from store.servers import DURABLE, TcpServer
+from store.servers import DURABLE, TcpServer, raw
 
 USER_ERROR = 2
 KEY = "k" * 32
@@ -22,6 +32,12 @@ rules:
   - name: cpu-high
     when: {metric: cpu_percent, over: 2m, above: 80}
     then: {action: scale_up, max: 3}
+"""
+EVENT_RULE = """
+rules:
+  - name: oom
+    when: {event: oom_killed, over: 1h, at_least: 1}
+    then: {action: escalate}
 """
 BAD_RULE = GOOD_RULE.replace("2m", "2 minutes")
 
@@ -66,7 +82,7 @@ def engine(url: str, rules: Path, **environment: str) -> subprocess.CompletedPro
 def test_help_names_every_command() -> None:
     done = autoheal("--help")
     assert done.returncode == 0
-    for command in ("run", "collector", "engine", "executor", "status", "check"):
+    for command in ("run", "collector", "engine", "executor", "status", "reset", "check"):
         assert f"  {command} " in done.stdout
 
 
@@ -180,7 +196,40 @@ def test_rules_that_look_back_further_than_samples_are_kept(rules: Path, store: 
     done = engine(store.url, rules)
     assert_refused(
         done,
-        "AUTOHEAL_SAMPLES_AGE (2h) must be at least 6h6m20s for how far back the rules look",
+        "AUTOHEAL_SAMPLES_AGE (2h) must be at least 6h8m20s for how far back the rules look",
+    )
+
+
+def test_a_node_counts_as_saturated_over_no_longer_than_samples_are_kept(
+    rules: Path, store: TcpServer
+) -> None:
+    done = engine(store.url, rules, AUTOHEAL_SATURATED_WINDOW="1h", AUTOHEAL_SAMPLES_AGE="1h")
+    assert_refused(
+        done,
+        "AUTOHEAL_SAMPLES_AGE (1h) must be at least 1h8m20s for how far back the rules look",
+    )
+
+
+def test_a_node_counts_as_saturated_over_a_step_at_least(rules: Path, store: TcpServer) -> None:
+    done = engine(store.url, rules, AUTOHEAL_SATURATED_WINDOW="4s")
+    assert_refused(done, "AUTOHEAL_SATURATED_WINDOW (4s) must be at least AUTOHEAL_STEP (5s)")
+
+
+def test_rules_that_count_events_further_back_than_they_are_kept(
+    rules: Path, store: TcpServer
+) -> None:
+    rules.write_text(EVENT_RULE)
+    done = engine(store.url, rules, AUTOHEAL_EVENTS_AGE="10m")
+    assert_refused(
+        done,
+        "AUTOHEAL_EVENTS_AGE (10m) must be at least 1h for how far back the rules count events",
+    )
+
+
+def test_more_actions_at_once_than_in_an_hour(rules: Path, store: TcpServer) -> None:
+    done = engine(store.url, rules, AUTOHEAL_ACTIONS_AT_ONCE="6")
+    assert_refused(
+        done, "AUTOHEAL_ACTIONS_AT_ONCE (6) must not be more than AUTOHEAL_ACTIONS_PER_HOUR (5)"
     )
 
 
@@ -196,6 +245,90 @@ def test_status_without_a_run(tmp_path: Path) -> None:
 def test_status_of_a_store_without_an_engine(store: TcpServer) -> None:
     done = autoheal("status", AUTOHEAL_STORE_URL=store.url)
     assert_refused(done, "no engine has decided anything in the last hour (is one running?)")
+
+
+@pytest.fixture
+def _quarantined(store: TcpServer) -> None:
+    """An engine that ticked on the store has quarantined the rule cpu-high on shop_web."""
+    memory = app.open_memory(load_settings({"AUTOHEAL_STORE_URL": store.url}))
+    found = rulefile.parse({"rules.yaml": GOOD_RULE.encode()})
+    memory.put(f"rules:{found.hash}", records.canonical({"rules.yaml": GOOD_RULE}))
+    seen = changes.look(builders.service())
+    known = ServiceState("shop_web", seen, 0, quarantined={"cpu-high": memory.now_ms() - 60_000})
+    overall = State(tick=1, now_ms=memory.now_ms(), epoch=1, rule_set=found.hash)
+    with raw(store.url) as client:
+        client.hset("ah:state", "web-id", pack_service(known))
+        client.hset("ah:state", OVERALL_FIELD, pack_overall(overall))
+
+
+def commands_in(store: TcpServer) -> list[Command]:
+    """As they lie there: a reader's cut leaves out what is written in its very millisecond."""
+    with raw(store.url) as client:
+        entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", client.xrange("ah:commands"))
+    return [records.unpack_command({"body": fields[b"body"]}) for _, fields in entries]
+
+
+@pytest.mark.usefixtures("_quarantined")
+def test_reset_tells_the_engine_and_says_what_will_happen(store: TcpServer) -> None:
+    done = autoheal("reset", "shop_web", "cpu-high", AUTOHEAL_STORE_URL=store.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(
+        "from the engine's next tick on autoheal may act on shop_web again by"
+        r" cpu-high \(quarantined for 1m\d*s?\)\n",
+        done.stdout,
+    )
+    (command,) = commands_in(store)
+    user = f"{getpass.getuser()}@{socket.gethostname()}"
+    assert command == Command("reset", "web-id", "cpu-high", user)
+
+
+@pytest.mark.usefixtures("_quarantined")
+def test_reset_of_all_rules_of_a_service(store: TcpServer) -> None:
+    assert autoheal("reset", "--store-url", store.url, "shop_web").returncode == 0
+    (command,) = commands_in(store)
+    assert (command.service, command.rule) == ("web-id", "")
+
+
+@pytest.mark.usefixtures("_quarantined")
+def test_reset_by_a_user_without_a_name(store: TcpServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    app.reset(load_settings({"AUTOHEAL_STORE_URL": store.url}), "shop_web", "")
+    assert [each.by for each in commands_in(store)] == [f"54321@{socket.gethostname()}"]
+
+
+@pytest.mark.usefixtures("_quarantined")
+def test_resetting_nothing_is_no_error(store: TcpServer) -> None:
+    with raw(store.url) as client:
+        seen = changes.look(builders.service())
+        client.hset("ah:state", "web-id", pack_service(ServiceState("shop_web", seen, 0)))
+    done = autoheal("reset", "shop_web", AUTOHEAL_STORE_URL=store.url)
+    line = "nothing to reset: on shop_web nothing is held against any rule\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, line, "")
+    assert commands_in(store) == []
+
+
+@pytest.mark.usefixtures("_quarantined")
+def test_reset_of_what_nobody_knows(store: TcpServer) -> None:
+    done = autoheal("reset", "shop_wbe", AUTOHEAL_STORE_URL=store.url)
+    assert_refused(done, "there is no service shop_wbe (did you mean shop_web?)")
+    done = autoheal("reset", "shop_web", "cpu-hihg", AUTOHEAL_STORE_URL=store.url)
+    assert_refused(done, "there is no rule cpu-hihg (did you mean cpu-high?)")
+
+
+def test_reset_on_a_store_without_an_engine(store: TcpServer) -> None:
+    done = autoheal("reset", "web", AUTOHEAL_STORE_URL=store.url)
+    assert_refused(done, "no engine has ticked on this store yet (is one running?)")
+
+
+def test_reset_without_a_run(tmp_path: Path) -> None:
+    done = autoheal("reset", "web", AUTOHEAL_DATA_DIRECTORY=str(tmp_path))
+    assert_refused(
+        done,
+        f"no store: {tmp_path}/store.url tells of no running `autoheal run`"
+        " (start one, or set AUTOHEAL_STORE_URL)",
+    )
 
 
 @pytest.mark.rig

@@ -6,8 +6,10 @@ its file and its row in `ACTIONS`.
 
 from __future__ import annotations
 
-from autoheal.actions.base import Action, Leaf, Plan, Unable
+from autoheal.actions.base import Action, Leaf, Plan, Subject, Unable
 from autoheal.actions.escalate import Escalate
+from autoheal.actions.raise_memory import RaiseMemory
+from autoheal.actions.restart import Restart
 from autoheal.actions.scale_down import ScaleDown
 from autoheal.actions.scale_up import ScaleUp
 from autoheal.model import ActionKind
@@ -15,7 +17,21 @@ from autoheal.model import ActionKind
 ACTIONS: dict[ActionKind, type[Action]] = {
     ActionKind.ESCALATE: Escalate,
     ActionKind.SCALE_UP: ScaleUp,
+    ActionKind.RAISE_MEMORY: RaiseMemory,
+    ActionKind.RESTART: Restart,
     ActionKind.SCALE_DOWN: ScaleDown,
 }
 
-__all__ = ["ACTIONS", "Action", "Escalate", "Leaf", "Plan", "ScaleDown", "ScaleUp", "Unable"]
+__all__ = [
+    "ACTIONS",
+    "Action",
+    "Escalate",
+    "Leaf",
+    "Plan",
+    "RaiseMemory",
+    "Restart",
+    "ScaleDown",
+    "ScaleUp",
+    "Subject",
+    "Unable",
+]

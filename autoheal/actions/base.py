@@ -13,6 +13,24 @@ Spec = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Subject:
+    """All that an action may look at.
+
+    `minimum` and `maximum` are the replicas that the service's labels allow, None where they do not
+    say. `killed_limit` is the memory limit, in bytes, that was in force at the newest kill that the
+    rule counts; None if it counts none. `room` is the memory, in bytes, by which each task's limit
+    could grow on the nodes that run them; None if that is not known.
+    """
+
+    service: Service
+    running: int = 0
+    minimum: int | None = None
+    maximum: int | None = None
+    killed_limit: int | None = None
+    room: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Where the action would take the service: absolute, from `start` to `target`."""
 
@@ -23,9 +41,15 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Unable:
-    """Why the action has nothing to do here; `words` complete 'it could not act:'."""
+    """Why the action has nothing to do here; `words` complete 'it could not act:'.
+
+    `lasting` says that waiting will not change it, so that the rule's `otherwise` is due; `fix` is
+    what a person can do about it for good, "" if nothing is known.
+    """
 
     words: str
+    lasting: bool = True
+    fix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +69,37 @@ class Action(ABC):
     """A rule's `then`, with its parameters; frozen and free of I/O.
 
     `leaf` is None for an action that touches no service. `example` is a `then` as people write it.
+    `heals` marks actions that answer a failure, not load; `rolls` those that replace every task.
+    `bounds` are the least and the greatest value, both allowed, that a rule may give a parameter.
     """
 
     kind: ClassVar[ActionKind]
     leaf: ClassVar[Leaf | None]
     example: ClassVar[str]
+    heals: ClassVar[bool] = False
+    rolls: ClassVar[bool] = False
+    bounds: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
     @abstractmethod
-    def plan(self, service: Service) -> Plan | Unable:
+    def plan(self, subject: Subject) -> Plan | Unable:
         """What this action would do to the service as it is."""
+
+    def fix(self, subject: Subject) -> str:
+        """What a person can do for good about what this action answers; "" if nothing is known."""
+        return ""
+
+    @classmethod
+    def objection(cls, start: int, target: int) -> str | None:
+        """Why no plan of this kind may lead from `start` to `target`; None if one may."""
+        del start, target
+        return None
+
+    @classmethod
+    def shown(cls, value: int) -> str:
+        """A value of the leaf, for people."""
+        return str(value)
+
+    @classmethod
+    def steps(cls, start: int, target: int) -> str:
+        """From where to where, for a log line or a table; "" where the action's name says it."""
+        return f"{cls.shown(start)}->{cls.shown(target)}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from autoheal.actions.base import Action, Leaf, Plan, Unable
-from autoheal.actions.replicas import REPLICAS
-from autoheal.model import ActionKind, Service
+from autoheal.actions.base import Action, Leaf, Plan, Subject, Unable
+from autoheal.actions.replicas import REPLICAS, lowest, outside_labels, too_few
+from autoheal.model import ActionKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +21,20 @@ class ScaleDown(Action):
     min: int
     by: int = 1
 
-    def plan(self, service: Service) -> Plan | Unable:
+    def plan(self, subject: Subject) -> Plan | Unable:
         """From the present count to the next one."""
-        current = service.replicas or 0
-        if current <= self.min:
-            return Unable(f"{current} replicas, and the rule's minimum is {self.min}")
-        target = max(current - self.by, self.min)
-        return Plan(current, target, f"scale down from {current} to {target}")
+        current = subject.service.replicas or 0
+        bound, whose = lowest(subject, self.min)
+        if current <= bound:
+            return Unable(f"{current} replicas, and {whose} is {bound}")
+        target = max(current - self.by, bound)
+        return outside_labels(subject, target) or Plan(
+            current, target, f"scale down from {current} to {target}"
+        )
+
+    @classmethod
+    def objection(cls, start: int, target: int) -> str | None:
+        """A step down, to one task at least."""
+        if reason := too_few(target):
+            return reason
+        return None if target < start else f"the target {target} is no fewer than {start}"

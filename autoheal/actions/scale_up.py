@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from autoheal.actions.base import Action, Leaf, Plan, Unable
-from autoheal.actions.replicas import REPLICAS
-from autoheal.model import ActionKind, Service
+from autoheal.actions.base import Action, Leaf, Plan, Subject, Unable
+from autoheal.actions.replicas import REPLICAS, highest, outside_labels, too_few
+from autoheal.model import ActionKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +21,20 @@ class ScaleUp(Action):
     max: int
     by: int = 1
 
-    def plan(self, service: Service) -> Plan | Unable:
+    def plan(self, subject: Subject) -> Plan | Unable:
         """From the present count to the next one."""
-        current = service.replicas or 0
-        if current >= self.max:
-            return Unable(f"{current} replicas, and the rule's maximum is {self.max}")
-        target = min(current + self.by, self.max)
-        return Plan(current, target, f"scale up from {current} to {target}")
+        current = subject.service.replicas or 0
+        bound, whose = highest(subject, self.max)
+        if current >= bound:
+            return Unable(f"{current} replicas, and {whose} is {bound}")
+        target = min(current + self.by, bound)
+        return outside_labels(subject, target) or Plan(
+            current, target, f"scale up from {current} to {target}"
+        )
+
+    @classmethod
+    def objection(cls, start: int, target: int) -> str | None:
+        """A step up, to one task at least."""
+        if reason := too_few(target):
+            return reason
+        return None if target > start else f"the target {target} is no more than {start}"

@@ -69,6 +69,7 @@ class Alertmanager:
                 "service": decision.service_name,
                 "severity": decision.severity,
                 "mode": lower_mode(decision.max_mode, self._mode).value,
+                **_shared(decision.service),
             },
             "annotations": {
                 "summary": summary(decision),
@@ -78,3 +79,9 @@ class Alertmanager:
             "startsAt": rfc3339(started_ms),
             "endsAt": rfc3339(ended_ms),
         }
+
+
+def _shared(subject: str) -> dict[str, str]:
+    """What services share that one alert stands for: nodes of one name are still told apart."""
+    kind, separator, identity = subject.partition(":")
+    return {kind: identity} if separator else {}

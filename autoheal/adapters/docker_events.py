@@ -7,6 +7,11 @@ was missed. Docker replays the last 256 events of any kind, so a long gap may lo
 listens to `on_change` reads its lists again after every gap.
 
 Events that come twice (the replay includes the last one) are known by time, container and action.
+
+An exit code does not say who ended a container: 137 is the kernel's OOM killer, `docker kill` and a
+Swarm that lost patience alike. Docker tells of every signal that it sends (`kill`), always before
+the `die` it leads to, and of none that it did not send; so the signalled are remembered until they
+end. Signals that people send to a container that is to live on do not count.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from autoheal.adapters.containers import LABEL_SERVICE, LABEL_TASK
 from autoheal.errors import RemoteError
@@ -32,15 +37,25 @@ REMEMBERED_MAX = 1024
 NANO = 10**9
 MILLI_IN_NANO = 10**6
 
-_KINDS = {"oom": "oom_killed", "die": "died", "health_status: unhealthy": "unhealthy"}
+OOM_KILLED = "oom_killed"
+SAME_KILL_S = 1
+UNHEALTHY = "unhealthy"
+# A container may survive a signal; what befalls it after this long is its own affair again.
+STOPPING_S = 60
+
+_KINDS = {"oom": OOM_KILLED, "die": "died", "health_status: unhealthy": UNHEALTHY}
 _FILTERS = json.dumps(
     {
         "type": ["container", "service", "node"],
-        "event": ["oom", "die", "health_status", "start", "create", "update", "remove"],
+        "event": ["oom", "kill", "die", "health_status", "start", "create", "update", "remove"],
     }
 )
+# Reload, reopen the logs, look at the new size of the terminal. An event does not tell which signal
+# stops its container: where it is one of these, only the KILL that may follow shows.
+_HARMLESS_SIGNALS = frozenset({"1", "HUP", "10", "USR1", "12", "USR2", "28", "WINCH"})
 
 _log = logging.getLogger(__name__)
+_Key = TypeVar("_Key")
 
 
 class DockerEvents:
@@ -69,7 +84,9 @@ class DockerEvents:
         self._grace_s = grace_s
         self._wait = wait
         self._since_ns = clock.wall_ms() * MILLI_IN_NANO
-        self._seen: OrderedDict[tuple[int, str, str], None] = OrderedDict()
+        self._seen: OrderedDict[tuple[int, str, str], int] = OrderedDict()
+        self._signalled: OrderedDict[str, int] = OrderedDict()
+        self._killed: OrderedDict[str, int] = OrderedDict()
         self._gap = True
 
     def events(self, stop: Callable[[], bool]) -> Iterator[Event | None]:
@@ -119,31 +136,71 @@ class DockerEvents:
         """The event if rules can count it and it is new; others are only a sign of change."""
         actor = raw.get("Actor") or {}
         action = raw.get("Action") or ""
+        container = actor.get("ID") or ""
         at_ns = raw.get("timeNano") or (raw.get("time") or 0) * NANO
-        if not self._is_new((at_ns, actor.get("ID") or "", action)):
+        if not self._is_new((at_ns, container, action), at_ns):
             return None
         self._since_ns = max(self._since_ns, at_ns)
-        self._on_change()
         attributes = actor.get("Attributes") or {}
+        if action == "kill":
+            self._note_signal(container, attributes, at_ns)
+            return None
+        self._on_change()
         kind = _KINDS.get(action)
         if raw.get("Type") != "container" or kind is None or not attributes.get(LABEL_TASK):
             return None
+        if kind == UNHEALTHY and self._is_stopping(container, at_ns):
+            return None
+        if kind == OOM_KILLED and not self._is_new_kill(container, at_ns):
+            return None
+        died = action == "die"
         return Event(
             kind=kind,
             service=attributes.get(LABEL_SERVICE, ""),
             task=attributes[LABEL_TASK],
-            container=actor.get("ID") or "",
+            container=container,
             node=self._node,
-            exit_code=_exit_code(attributes) if kind == "died" else None,
+            exit_code=_exit_code(attributes) if died else None,
+            stopped=died and self._was_signalled(container),
         )
 
-    def _is_new(self, key: tuple[int, str, str]) -> bool:
+    def _note_signal(self, container: str, attributes: Mapping[str, str], at_ns: int) -> None:
+        word = attributes.get("signal", "").upper().removeprefix("SIG")
+        if attributes.get(LABEL_TASK) and word not in _HARMLESS_SIGNALS:
+            _remember(self._signalled, container, at_ns)
+
+    def _is_stopping(self, container: str, at_ns: int) -> bool:
+        """Whether it is being stopped: that a health check fails meanwhile says nothing."""
+        signalled_ns = self._signalled.get(container)
+        return signalled_ns is not None and at_ns - signalled_ns < STOPPING_S * NANO
+
+    def _is_new_kill(self, container: str, at_ns: int) -> bool:
+        """Whether a kill is not yet told: Docker tells of one up to thirty times at once."""
+        told_ns = self._killed.get(container)
+        if told_ns is not None and abs(at_ns - told_ns) < SAME_KILL_S * NANO:
+            return False
+        _remember(self._killed, container, at_ns)
+        return True
+
+    def _was_signalled(self, container: str) -> bool:
+        """Whether a signal was to end it. Asked once, at its end: it may be started again."""
+        signalled = container in self._signalled
+        self._signalled.pop(container, None)
+        return signalled
+
+    def _is_new(self, key: tuple[int, str, str], at_ns: int) -> bool:
         if key in self._seen:
             return False
-        self._seen[key] = None
-        if len(self._seen) > REMEMBERED_MAX:
-            self._seen.popitem(last=False)
+        _remember(self._seen, key, at_ns)
         return True
+
+
+def _remember(memory: OrderedDict[_Key, int], key: _Key, at_ns: int) -> None:
+    """Keep the key and its time, as the newest; the oldest goes when there are too many."""
+    memory[key] = at_ns
+    memory.move_to_end(key)
+    if len(memory) > REMEMBERED_MAX:
+        memory.popitem(last=False)
 
 
 def _decoded(line: bytes) -> dict[str, Any] | None:

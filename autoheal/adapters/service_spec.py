@@ -9,6 +9,7 @@ from typing import Any
 
 from autoheal.actions import ACTIONS, Leaf
 from autoheal.errors import RemoteUnreachable
+from autoheal.labels import Terms, read_terms
 from autoheal.model import LABEL_DECISION, LABEL_WITHDRAWN, Decision
 
 PATHS_NAMED_MAX = 5
@@ -27,6 +28,11 @@ class Observed:
     def labels(self) -> Mapping[str, str]:
         """The labels of the service itself, not of its containers."""
         return labels(self.spec)
+
+    @property
+    def terms(self) -> Terms:
+        """What those labels allow."""
+        return read_terms(self.labels)
 
 
 def leaf_of(decision: Decision) -> Leaf:

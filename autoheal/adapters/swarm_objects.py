@@ -6,15 +6,20 @@ Docker leaves out fields that hold nothing and writes 0 where nothing is set: bo
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from autoheal.core.swarm_view import ENDED_STATES
 from autoheal.model import OWN_LABELS, Node, Service, ServiceMode, Task
 from autoheal.records import canonical, digest
 
 LABEL_CHARACTERS = 512
+ERROR_CHARACTERS = 200
 NANO = 10**9
+# What Swarm does where a service does not say.
+UPDATE_ORDER = "stop-first"
+RESTART_CONDITION = "any"
 
 Json = Mapping[str, Any]
 
@@ -24,6 +29,7 @@ _MODES = {
     "ReplicatedJob": ServiceMode.REPLICATED_JOB,
     "GlobalJob": ServiceMode.GLOBAL_JOB,
 }
+_KEPT_MOUNTS = frozenset({"volume", "bind", "cluster"})
 _TIME = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):(\d\d))"
 )
@@ -49,12 +55,18 @@ def service_from(raw: Json) -> Service:
         update_state=_at(raw, "UpdateStatus", "State") or "",
         created_at_ms=milliseconds(raw.get("CreatedAt")),
         updated_at_ms=milliseconds(raw.get("UpdatedAt")),
+        pinned="@sha256:" in (_at(task, "ContainerSpec", "Image") or ""),
+        stateful=_writes_to_mount(_at(task, "ContainerSpec", "Mounts")),
+        update_order=_at(spec, "UpdateConfig", "Order") or UPDATE_ORDER,
+        restart_condition=_at(task, "RestartPolicy", "Condition") or RESTART_CONDITION,
+        constraints=tuple(_at(task, "Placement", "Constraints") or ()),
         labels=_labels(spec.get("Labels")),
     )
 
 
 def task_from(raw: Json) -> Task:
     """One element of GET /tasks. Raises ValueError on a time that is none."""
+    spec = raw.get("Spec") or {}
     status = raw.get("Status") or {}
     return Task(
         id=raw["ID"],
@@ -66,6 +78,10 @@ def task_from(raw: Json) -> Task:
         state=status.get("State") or "",
         desired_state=raw.get("DesiredState") or "",
         state_since_ms=milliseconds(status.get("Timestamp")),
+        force_update=spec.get("ForceUpdate") or 0,
+        memory_limit=_at(spec, "Resources", "Limits", "MemoryBytes") or None,
+        exit_code=_exit_code(status),
+        error=" ".join((status.get("Err") or "").split())[:ERROR_CHARACTERS],
     )
 
 
@@ -82,6 +98,7 @@ def node_from(raw: Json) -> Node:
         cores=_cores(_at(raw, "Description", "Resources", "NanoCPUs")) or 0.0,
         memory=_at(raw, "Description", "Resources", "MemoryBytes") or 0,
         leader=bool(_at(raw, "ManagerStatus", "Leader")),
+        labels=_labels(spec.get("Labels")),
     )
 
 
@@ -147,6 +164,26 @@ def _index(raw: Json) -> int:
 
 def _cores(nano: int | None) -> float | None:
     return nano / NANO if nano else None
+
+
+def _writes_to_mount(mounts: Sequence[Json] | None) -> bool:
+    """Whether tasks may write to something that outlives them."""
+    return any(
+        mount.get("Type") in _KEPT_MOUNTS and not mount.get("ReadOnly") for mount in mounts or ()
+    )
+
+
+def _exit_code(status: Json) -> int | None:
+    """How the container of a task that has ended did; None if there was none, or none is known.
+
+    A task whose node is lost ends with the last that was known of its container: a process and a
+    code of 0. So does one whose container was started again behind Swarm's back.
+    """
+    container = status.get("ContainerStatus") or {}
+    lives = container.get("PID") or not container.get("ContainerID")
+    if lives or status.get("State") not in ENDED_STATES:
+        return None
+    return container.get("ExitCode") or 0
 
 
 def _labels(raw: Mapping[str, str] | None) -> dict[str, str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
+import os
 import signal
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from autoheal import __version__, status
+from autoheal import __version__, commands, status
 from autoheal.adapters.clock import SystemClock
 from autoheal.adapters.docker_api import SwarmRole, swarm_role
 from autoheal.adapters.exposition import Exposition
@@ -107,6 +110,24 @@ def read_status(settings: Settings, *, as_json: bool) -> str:
     except (ConnectionError, BadRecordError, StoreRefused) as error:
         raise UserError(str(error)) from error
     return status.render_json(found) if as_json else status.render(found)
+
+
+def reset(settings: Settings, service: str, rule: str) -> str:
+    """Let a rule ("": all of them) act on a service again; what is to be said of it."""
+    memory = open_memory(settings)
+    try:
+        return commands.reset(memory, SystemClock(), service, rule, by=_person())
+    except (ConnectionError, BadRecordError, StoreRefused) as error:
+        raise UserError(str(error)) from error
+
+
+def _person() -> str:
+    """Who runs this command, and where; a user without a name is told by number."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
 
 
 def _begin(settings: Settings) -> Process:

@@ -53,7 +53,7 @@ NOTIFIER_PERIOD_S = 1.0
 EXECUTOR_PERIOD_S = 1.0
 HOUSEKEEPING_S = 60.0
 # What lets the engine decide before its step is over; samples come with every step anyway.
-NEWS = frozenset({records.EVENTS, records.INVENTORY, records.OUTCOMES})
+NEWS = frozenset({records.EVENTS, records.INVENTORY, records.OUTCOMES, records.COMMANDS})
 DECIDED = frozenset({records.DECISIONS})
 
 
@@ -63,13 +63,24 @@ def limits_of(settings: Settings) -> Limits:
         step_ms=settings.step_ms,
         deploy_hold_ms=settings.deploy_hold_ms,
         operator_hold_ms=settings.operator_hold_ms,
+        node_hold_ms=settings.node_hold_ms,
         warm_up_ms=settings.warm_up_ms,
+        group_wait_ms=settings.group_wait_ms,
         settle_timeout_ms=settings.settle_timeout_ms,
         decision_expiry_ms=settings.decision_expiry_ms,
         inventory_stale_ms=STALE_INVENTORIES * settings.inventory_interval_ms,
         handover_ms=settings.lease_ttl_ms + 2 * settings.step_ms,
         breaker_failures=settings.breaker_failures,
         breaker_cool_off_ms=settings.breaker_cool_off_ms,
+        actions_at_once=settings.actions_at_once,
+        actions_per_hour=settings.actions_per_hour,
+        outage_services=settings.outage_services,
+        outage_percent=settings.outage_percent,
+        outage_window_ms=settings.outage_window_ms,
+        saturated_percent=settings.saturated_percent,
+        saturated_window_ms=settings.saturated_window_ms,
+        stable_ms=settings.stable_after_ms,
+        recovery_ms=settings.recovery_after_ms,
     )
 
 
@@ -303,17 +314,32 @@ def add_engine(process: Process, store: context_store.Store, book: Rulebook, key
 
 
 def _refuse_contradictions(settings: Settings, book: Rulebook) -> None:
-    if settings.lease_ttl_ms < LEASE_STEPS * settings.step_ms:
+    step = f"AUTOHEAL_STEP ({format_duration(settings.step_ms)})"
+    _require_least(
+        "lease_ttl",
+        settings.lease_ttl_ms,
+        LEASE_STEPS * settings.step_ms,
+        f"{LEASE_STEPS} times {step}",
+    )
+    _require_least("saturated_window", settings.saturated_window_ms, settings.step_ms, step)
+    reach = reach_ms(book.rules, limits_of(settings))
+    looks = f"{format_duration(reach)} for how far back the rules look"
+    _require_least("samples_age", settings.samples_age_ms, reach, looks)
+    counted = book.rules.longest_event_window_ms
+    counts = f"{format_duration(counted)} for how far back the rules count events"
+    _require_least("events_age", settings.events_age_ms, counted, counts)
+    if settings.actions_at_once > settings.actions_per_hour:
         raise UserError(
-            f"AUTOHEAL_LEASE_TTL ({format_duration(settings.lease_ttl_ms)}) must be at least"
-            f" {LEASE_STEPS} times AUTOHEAL_STEP ({format_duration(settings.step_ms)})"
+            f"AUTOHEAL_ACTIONS_AT_ONCE ({settings.actions_at_once}) must not be more than"
+            f" AUTOHEAL_ACTIONS_PER_HOUR ({settings.actions_per_hour})"
         )
-    needed_ms = reach_ms(book.rules, limits_of(settings))
-    if settings.samples_age_ms < needed_ms:
-        raise UserError(
-            f"AUTOHEAL_SAMPLES_AGE ({format_duration(settings.samples_age_ms)}) must be at least"
-            f" {format_duration(needed_ms)} for how far back the rules look"
-        )
+
+
+def _require_least(name: str, value_ms: int, least_ms: int, words: str) -> None:
+    """Refuse a duration that another one makes too short; `words` say what it must be at least."""
+    if value_ms < least_ms:
+        given = f"AUTOHEAL_{name.upper()} ({format_duration(value_ms)})"
+        raise UserError(f"{given} must be at least {words}")
 
 
 def _destinations(process: Process) -> list[Destination]:

@@ -190,4 +190,6 @@ def retention(settings: Settings) -> dict[str, context_store.Retention]:
         records.DECISIONS: decided,
         records.INTENTS: decided,
         records.OUTCOMES: decided,
+        records.INCIDENTS: decided,
+        records.COMMANDS: decided,
     }

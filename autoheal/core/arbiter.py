@@ -1,8 +1,9 @@
 """Which of the rules that fire on one service may act, and why the others may not.
 
-escalate > scale_up > scale_down: a rule that fires blocks every rule of a lower rank, even while it
-cannot act itself (signals that contradict each other call for doing nothing). Within a rank the
-higher priority wins, then the name; there a rule that is at its bound makes way for the next.
+escalate > scale_up > raise_memory > restart > scale_down: a rule that fires blocks every rule of a
+lower rank, even while it cannot act itself (signals that contradict each other call for doing
+nothing). Within a rank the higher priority wins, then the name; there a rule that is at its bound
+makes way for the next.
 Rules on trial contend in a lane of their own.
 """
 
@@ -12,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoheal.actions import Plan, Unable
-from autoheal.core.readings import Reading
 from autoheal.core.rule import Rule
 from autoheal.core.state import Lane
 from autoheal.model import ActionKind, Mode
@@ -25,7 +25,6 @@ class Bid:
     """A rule that fires on a service, with what it would do."""
 
     rule: Rule
-    reading: Reading
     plan: Plan | Unable
 
     @property
@@ -58,23 +57,34 @@ def lane_of(rule: Rule) -> Lane:
     return Lane.TRIAL if rule.mode is Mode.DRY_RUN else Lane.RULES
 
 
-def contend(bids: Sequence[Bid]) -> tuple[Bid | None, tuple[Loss, ...]]:
-    """The winner among the bids of one service and lane, and every loser with its reason."""
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """Who may act, who may not and why, and who could have but for its lasting bound."""
+
+    winner: Bid | None
+    losses: tuple[Loss, ...]
+    stuck: tuple[Bid, ...]
+
+
+def contend(bids: Sequence[Bid]) -> Contest:
+    """The contest among the bids of one service and lane."""
     winner: Bid | None = None
     blocker: Bid | None = None
     losses: list[Loss] = []
+    stuck: list[Bid] = []
     for bid in sorted(bids, key=lambda bid: bid.order):
         if blocker is not None and blocker.action is not bid.action:
             losses.append(Loss(bid.rule, "arbitration", _blocked_by(blocker)))
         elif isinstance(bid.plan, Unable):
             losses.append(Loss(bid.rule, "bound", bid.plan.words))
+            stuck += [bid] if bid.plan.lasting and winner is None else []
             blocker = blocker or bid
         elif winner is not None:
             losses.append(Loss(bid.rule, "arbitration", _blocked_by(winner)))
         else:
             winner = bid
             blocker = blocker or bid
-    return winner, tuple(losses)
+    return Contest(winner, tuple(losses), () if winner else tuple(stuck))
 
 
 def _blocked_by(bid: Bid) -> str:

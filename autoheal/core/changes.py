@@ -2,7 +2,7 @@
 
 A new `content` digest, or the loss of our label (`docker stack deploy` rebuilds the labels), is a
 deploy. A change of replicas, ForceUpdate or the memory limit is the operator's unless it carries
-the id of a decision of ours and shows the very count that the decision asked for.
+the id of a decision of ours and shows the very thing that the decision asked for, and that alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import dataclasses
 from enum import Enum
 
 from autoheal.core.state import Flight, Seen, ServiceState
-from autoheal.model import LABEL_DECISION, Service
+from autoheal.model import LABEL_DECISION, ActionKind, Service
 
 
 class Change(Enum):
@@ -34,9 +34,10 @@ def observe(service: Service, known: ServiceState | None) -> ServiceState:
     changed = dataclasses.replace(known, name=service.name, seen=seen)
     match classify(service, known):
         case Change.DEPLOY:
-            return dataclasses.replace(changed, deployed_ms=service.updated_at_ms)
+            # Whether an action helped can no longer be told from what somebody else did.
+            return dataclasses.replace(changed, deployed_ms=service.updated_at_ms, trials={})
         case Change.OPERATOR:
-            return dataclasses.replace(changed, operated_ms=service.updated_at_ms)
+            return dataclasses.replace(changed, operated_ms=service.updated_at_ms, trials={})
         case Change.OURS | Change.NOTHING:  # pragma: no branch  # mypy knows that there is no other
             return changed
 
@@ -63,13 +64,23 @@ def classify(service: Service, known: ServiceState) -> Change:
         return Change.NOTHING if same_levers else Change.OPERATOR
     flight = _flight_of(known, now.decision)
     if flight is not None:
-        return Change.OURS if now.replicas == flight.target else Change.OPERATOR
+        asked = {**_levers(before), _LEVERS[flight.action]: flight.target}
+        return Change.OURS if _levers(now) == asked else Change.OPERATOR
     last = {lane.last_decision for lane in known.lanes.values()}
     return Change.OURS if now.decision in last and same_levers else Change.OPERATOR
 
 
-def _levers(seen: Seen) -> tuple[int | None, int, int | None]:
-    return seen.replicas, seen.force_update, seen.memory_limit
+# What each action changes, as a field of Seen.
+_LEVERS = {
+    ActionKind.SCALE_UP: "replicas",
+    ActionKind.SCALE_DOWN: "replicas",
+    ActionKind.RAISE_MEMORY: "memory_limit",
+    ActionKind.RESTART: "force_update",
+}
+
+
+def _levers(seen: Seen) -> dict[str, int | None]:
+    return {name: getattr(seen, name) for name in sorted(set(_LEVERS.values()))}
 
 
 def _flight_of(known: ServiceState, decision: str) -> Flight | None:

@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+from autoheal.actions import ACTIONS
 from autoheal.core.breaker import Breaker
+from autoheal.core.fold import ServiceTasks
 from autoheal.core.limits import Limits
 from autoheal.core.state import Flight, Lane, LaneState, Phase, ServiceState
 from autoheal.model import UPDATE_AT_REST, ActionKind, Mode, Outcome, OutcomeKind, Service
+
+# How many times of a rule's actions on a service are kept: the most that a limit can count.
+ACTED_MAX = 100
 
 
 def flights(service: ServiceState) -> Iterator[tuple[Lane, Flight]]:
@@ -34,9 +40,18 @@ def intended(service: ServiceState, decision: str) -> ServiceState:
     return service
 
 
+@dataclass(frozen=True, slots=True)
+class Concluded:
+    """What one outcome changed; `flight` is the action it told of, None if it was no news."""
+
+    service: ServiceState
+    breaker: Breaker
+    flight: Flight | None = None
+
+
 def concluded(
     service: ServiceState, breaker: Breaker, outcome: Outcome, at_ms: int, limits: Limits
-) -> tuple[ServiceState, Breaker]:
+) -> Concluded:
     """Take in one outcome. One of a decision that is not in flight tells nothing new."""
     for lane, flight in flights(service):
         # What is applied stays applied: a late word of another executor must not lock the service.
@@ -44,8 +59,8 @@ def concluded(
             state = _after(service, lane, flight, outcome, at_ms)
             if flight.max_mode is Mode.LIVE:
                 breaker = _judged(breaker, outcome, at_ms, limits)
-            return state, breaker
-    return service, breaker
+            return Concluded(state, breaker, flight)
+    return Concluded(service, breaker)
 
 
 def _after(
@@ -72,12 +87,18 @@ def _after(
 def _acted(
     service: ServiceState, lane: Lane, after: LaneState, flight: Flight, at_ms: int
 ) -> ServiceState:
-    if flight.action is ActionKind.SCALE_UP:
-        after = dataclasses.replace(after, up_ms=at_ms)
-    if flight.action is ActionKind.SCALE_DOWN:
-        after = dataclasses.replace(after, down_ms=at_ms)
-    acted = {**service.acted_ms, flight.rule: at_ms}
-    return dataclasses.replace(service.with_lane(lane, after), acted_ms=acted)
+    match flight.action:
+        case ActionKind.SCALE_UP:
+            after = dataclasses.replace(after, up_ms=at_ms)
+        case ActionKind.SCALE_DOWN:
+            after = dataclasses.replace(after, down_ms=at_ms)
+        case ActionKind.RAISE_MEMORY | ActionKind.RESTART:
+            after = dataclasses.replace(after, rolled_ms=at_ms)
+        case ActionKind.ESCALATE:  # pragma: no cover  # touches no service: it never flies
+            pass
+    times = (*service.acted.get(flight.rule, ()), at_ms)
+    acted = {**service.acted, flight.rule: times[-ACTED_MAX:]}
+    return dataclasses.replace(service.with_lane(lane, after), acted=acted)
 
 
 def _judged(breaker: Breaker, outcome: Outcome, at_ms: int, limits: Limits) -> Breaker:
@@ -92,23 +113,38 @@ def _judged(breaker: Breaker, outcome: Outcome, at_ms: int, limits: Limits) -> B
             return breaker
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """An applied action that has ended, or that took too long."""
+
+    flight: Flight
+    in_time: bool
+
+
 def moved_on(
-    service: ServiceState, seen: Service, running: int, now_ms: int, limits: Limits
-) -> ServiceState:
+    service: ServiceState, seen: Service, tasks: ServiceTasks, now_ms: int, limits: Limits
+) -> tuple[ServiceState, tuple[Settled, ...]]:
     """Let time pass: settle what has ended, and drop what expired without an intent."""
+    settled: list[Settled] = []
     for lane, flight in flights(service):
         before = service.lane(lane)
-        if flight.phase is Phase.APPLIED and _is_settled(flight, seen, running, now_ms, limits):
+        in_time = _has_ended(flight, seen, tasks)
+        late = now_ms - flight.applied_ms >= limits.settle_timeout_ms
+        if flight.phase is Phase.APPLIED and (in_time or late):
             service = service.with_lane(lane, dataclasses.replace(before, flight=None))
+            settled.append(Settled(flight, in_time))
         elif flight.phase is Phase.DECIDED and now_ms >= flight.expires_ms + limits.step_ms:
             expired = dataclasses.replace(before, flight=None, failed_ms=now_ms)
             service = service.with_lane(lane, expired)
-    return service
+    return service, tuple(settled)
 
 
-def _is_settled(flight: Flight, seen: Service, running: int, now_ms: int, limits: Limits) -> bool:
-    """The rollout has ended and the tasks are there, or it took too long."""
-    if now_ms - flight.applied_ms >= limits.settle_timeout_ms:
-        return True
+def _has_ended(flight: Flight, seen: Service, tasks: ServiceTasks) -> bool:
+    """The rollout is over and the tasks are there.
+
+    Swarm begins a rollout a moment after it took the update. Until then it looks as if all were
+    done, but for the running tasks: they are still of the spec before.
+    """
     caught_up = seen.index >= flight.version and seen.update_state in UPDATE_AT_REST
-    return caught_up and running == seen.replicas
+    there = tasks.current if ACTIONS[flight.action].rolls else len(tasks.running)
+    return caught_up and len(tasks.running) == there == seen.replicas

@@ -6,24 +6,35 @@ not depend on how they were cut into ticks.
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from autoheal import records
+from autoheal.core.happenings import Happening, Happenings
+from autoheal.core.limits import Limits
+from autoheal.core.node_window import NodeLoad, NodeWindow
 from autoheal.core.readings import Frame, Readings
 from autoheal.core.rule import MetricCondition, RuleSet
-from autoheal.core.swarm_view import Span, SwarmView
+from autoheal.core.service_series import BLIND, HEARD_BY, ServiceSeries
+from autoheal.core.service_tasks import ServiceTasks, tasks_by_service
+from autoheal.core.swarm_view import SwarmView
+from autoheal.core.task_rows import TaskRows
 from autoheal.core.window import Window
 from autoheal.errors import BadRecordError
-from autoheal.model import Intent, Outcome, Service
+from autoheal.metrics import METRIC_BY_NAME
+from autoheal.model import Command, Intent, Inventory, Node, Outcome, Service
 
-# Outcomes and intents are kept this long: longer than an engine may hold still (one window, which
-# is at most a day), because what was not decided on is still news then.
+__all__ = ["Dated", "Fold", "Happening", "NodeLoad", "ServiceTasks", "Snapshot"]
+
+# Outcomes, intents and commands are kept this long: longer than an engine may hold still (one
+# window, which is at most a day), because what was not decided on is still news then.
 KEPT_MS = 25 * 3_600_000
+# Where a service that has stopped ran, and why it stopped, is known this long at least.
+ENDED_TASKS_KEPT_MS = 10 * 60_000
 
 Record = TypeVar("Record")
+Object = TypeVar("Object")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +49,22 @@ class Dated(Generic[Record]):
 class Snapshot:
     """All that `decide` may look at beside the rules and its state.
 
-    `running` counts the running tasks per service; `events` holds times per (kind, service), in
-    order; `outcomes` and `intents` are those of the recent past, older than this tick.
+    `events` holds what happened per (kind, service), in order; `outcomes`, `intents` and `commands`
+    are those of the recent past, older than this tick. `tasks` and `loads` have no entry where
+    nothing is known. `nodes` are in the order of their ids.
     """
 
     epoch: int
     inventory_at_ms: int
     services: tuple[Service, ...]
-    running: Mapping[str, int]
+    nodes: tuple[Node, ...]
+    tasks: Mapping[str, ServiceTasks]
+    loads: Mapping[str, NodeLoad]
     readings: Mapping[MetricCondition, Readings]
-    events: Mapping[tuple[str, str], Sequence[int]]
+    events: Mapping[tuple[str, str], Sequence[Happening]]
     outcomes: Sequence[Dated[Outcome]]
     intents: Sequence[Dated[Intent]]
+    commands: Sequence[Dated[Command]]
 
 
 class Fold:
@@ -61,17 +76,29 @@ class Fold:
         records.INVENTORY,
         records.OUTCOMES,
         records.INTENTS,
+        records.COMMANDS,
     )
 
-    def __init__(self, rules: RuleSet, *, step_ms: int, warm_up_ms: int) -> None:
+    def __init__(self, rules: RuleSet, limits: Limits) -> None:
         self.swarm = SwarmView()
-        self.window = Window(rules.metrics, step_ms=step_ms, longest_ms=rules.longest_window_ms)
+        self.window = Window(
+            _sampled(rules), step_ms=limits.step_ms, longest_ms=rules.longest_window_ms
+        )
+        self.nodes = NodeWindow(
+            step_ms=limits.step_ms,
+            mean_ms=limits.saturated_window_ms,
+            longest_ms=rules.longest_window_ms,
+        )
         self.bad_entries = 0
         self._rules = rules
-        self._warm_up_ms = warm_up_ms
-        self._events: dict[tuple[str, str], list[int]] = {}
+        self._limits = limits
+        # An outage is told by what happened within its window, whatever the rules look back to.
+        kept_ms = max(rules.longest_event_window_ms, limits.outage_window_ms)
+        self._happenings = Happenings(kept_ms)
+        self._tasks_kept_ms = max(self.window.slots * limits.step_ms, ENDED_TASKS_KEPT_MS)
         self._outcomes: list[Dated[Outcome]] = []
         self._intents: list[Dated[Intent]] = []
+        self._commands: list[Dated[Command]] = []
 
     def fold(self, stream: str, ms: int, at_ms: int, fields: Mapping[str, bytes]) -> None:
         """Take in one entry, written at `ms`, true at `at_ms`. A spoilt one is counted, no more."""
@@ -85,17 +112,26 @@ class Fold:
             case records.SAMPLES:
                 batch = records.unpack_samples(fields)
                 self.window.fold(batch, at_ms, self.swarm.services, self.swarm.revision)
+                self.nodes.fold(batch, at_ms)
             case records.INVENTORY:
-                self.swarm.fold(records.unpack_inventory(fields), at_ms)
+                self._fold_inventory(records.unpack_inventory(fields), at_ms)
             case records.EVENTS:
                 event = records.unpack_event(fields)
-                bisect.insort(self._events.setdefault((event.kind, event.service), []), at_ms)
+                span = self.swarm.spans.get(event.task)
+                self._happenings.hear(event, at_ms, span.task.memory_limit if span else None)
             case records.OUTCOMES:
                 self._outcomes.append(Dated(ms, records.unpack_outcome(fields)))
             case records.INTENTS:
                 self._intents.append(Dated(ms, records.unpack_intent(fields)))
+            case records.COMMANDS:
+                self._commands.append(Dated(ms, records.unpack_command(fields)))
             case _:
                 raise BadRecordError(f"a stream that is not folded: {stream}")
+
+    def _fold_inventory(self, inventory: Inventory, at_ms: int) -> None:
+        for span in self.swarm.fold(inventory, at_ms):
+            self._happenings.notice(span, at_ms)
+        self._happenings.learn_limits(inventory.tasks)
 
     @property
     def ready(self) -> bool:
@@ -105,44 +141,52 @@ class Fold:
     def snapshot(self, *, now_ms: int, since_ms: int, epoch: int) -> Snapshot:
         """The view at `now_ms`, before which everything has been folded.
 
-        `since_ms` is the last tick's: of intents and outcomes only what came after it is news.
+        `since_ms` is the last tick's: of intents, outcomes and commands only what came after it is
+        news.
         """
-        services = tuple(sorted(self.swarm.services.values(), key=lambda service: service.id))
-        frame = Frame(
-            self.window,
-            services,
-            self.swarm.spans,
-            now_ms=now_ms,
-            warm_up_ms=self._warm_up_ms,
-        )
-        conditions = {r.when for r in self._rules.rules if isinstance(r.when, MetricCondition)}
+        services = _by_id(self.swarm.services)
+        frame = self._frame(services, now_ms)
         return Snapshot(
             epoch=epoch,
             inventory_at_ms=self.swarm.seen_at_ms or 0,
             services=services,
-            running=_running(self.swarm.spans),
-            readings={condition: frame.read(condition) for condition in conditions},
-            events={key: tuple(times) for key, times in self._events.items()},
-            outcomes=tuple(each for each in self._outcomes if each.ms >= since_ms),
-            intents=tuple(each for each in self._intents if each.ms >= since_ms),
+            nodes=_by_id(self.swarm.nodes),
+            tasks=tasks_by_service(self.swarm, now_ms - self._tasks_kept_ms),
+            loads=self.nodes.loads(now_ms),
+            readings={each: frame.read(each) for each in self._rules.metric_conditions},
+            events=self._happenings.by_kind(now_ms),
+            outcomes=_since(self._outcomes, since_ms),
+            intents=_since(self._intents, since_ms),
+            commands=_since(self._commands, since_ms),
         )
+
+    def _frame(self, services: Sequence[Service], now_ms: int) -> Frame:
+        warm_up_ms, step_ms = self._limits.warm_up_ms, self._limits.step_ms
+        rows = TaskRows(self.window, services, self.swarm.spans, warm_up_ms=warm_up_ms)
+        series = ServiceSeries(self.swarm, rows, self.nodes, services, self._limits)
+        return Frame(rows, series, now_ms=now_ms, step_ms=step_ms)
 
     def forget(self, now_ms: int) -> None:
         """Drop what is older than any rule looks back; no later snapshot differs for it."""
         self.window.forget()
-        self.swarm.forget(now_ms - self.window.slots * self.window.step_ms)
-        oldest_event_ms = now_ms - self._rules.longest_event_window_ms
-        for key, times in list(self._events.items()):
-            del times[: bisect.bisect_right(times, oldest_event_ms)]
-            if not times:
-                del self._events[key]
-        self._outcomes = [each for each in self._outcomes if each.ms >= now_ms - KEPT_MS]
-        self._intents = [each for each in self._intents if each.ms >= now_ms - KEPT_MS]
+        self.nodes.forget()
+        self.swarm.forget(now_ms - self._tasks_kept_ms)
+        self._happenings.forget(now_ms)
+        oldest_ms = now_ms - KEPT_MS
+        self._outcomes = list(_since(self._outcomes, oldest_ms))
+        self._intents = list(_since(self._intents, oldest_ms))
+        self._commands = list(_since(self._commands, oldest_ms))
 
 
-def _running(spans: Mapping[str, Span]) -> dict[str, int]:
-    running: dict[str, int] = {}
-    for span in spans.values():
-        if span.is_running:
-            running[span.task.service] = running.get(span.task.service, 0) + 1
-    return running
+def _sampled(rules: RuleSet) -> tuple[str, ...]:
+    """The metrics whose samples the rules need."""
+    of_tasks = {name for name in rules.metrics if not METRIC_BY_NAME[name].of_service}
+    return tuple(sorted(of_tasks | ({HEARD_BY} if BLIND in rules.metrics else set())))
+
+
+def _by_id(objects: Mapping[str, Object]) -> tuple[Object, ...]:
+    return tuple(objects[identity] for identity in sorted(objects))
+
+
+def _since(kept: Sequence[Dated[Record]], since_ms: int) -> tuple[Dated[Record], ...]:
+    return tuple(each for each in kept if each.ms >= since_ms)

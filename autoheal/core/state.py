@@ -13,7 +13,7 @@ from typing import Any
 
 from autoheal.core.breaker import Breaker, Circuit
 from autoheal.errors import BadRecordError
-from autoheal.model import ActionKind, Mode
+from autoheal.model import ActionKind, Deed, Incident, Mode
 from autoheal.records import canonical, parse
 
 OVERALL_FIELD = "_"
@@ -55,12 +55,13 @@ class Flight:
 class LaneState:
     """A service's actions in one lane: when each direction last acted, and what is in flight.
 
-    `failed_ms` is when a decision was last refused or not applied, `last_decision` the last one
-    that Docker is known to have applied.
+    `rolled_ms` is when every task was last replaced, `failed_ms` when a decision was last refused
+    or not applied, `last_decision` the last one that Docker is known to have applied.
     """
 
     up_ms: int | None = None
     down_ms: int | None = None
+    rolled_ms: int | None = None
     failed_ms: int | None = None
     last_decision: str = ""
     flight: Flight | None = None
@@ -90,16 +91,54 @@ class RuleState:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """An escalation that is firing: what raised it and how, so that its end is told alike."""
+    """A rule's reason to tell people of a service, while it lasts; `page` is what tells them.
 
-    decision: str
+    `because` is not "" where the rule's action could not be done, or did not help: then it is not
+    over before the service is whole.
+    """
+
+    page: str
     severity: str
     max_mode: Mode
+    because: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An escalation that is firing: what raised it and how, so that its end is told alike.
+
+    It stands for all alarms that name it; `subject` and `name` as in Decision.service and
+    service_name.
+    """
+
+    decision: str
+    rule: str
+    severity: str
+    max_mode: Mode
+    subject: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A settled action that is being watched: it helped if all is well at `until_ms`."""
+
+    decision: str
+    action: ActionKind
+    max_mode: Mode
+    until_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """Everything remembered of one service. Mappings hold only what is not at its default."""
+    """Everything remembered of one service. Mappings hold only what is not at its default.
+
+    `acted` holds, by rule, the times of its durable actions, oldest first, as far back as its limit
+    counts, `settled` when the last of them had ended; `trials` what is being watched; `quarantined`
+    since when a rule may not act here, until a person resets it, and `forgiven` when a person did.
+    `harmed_ms` is when evidence of a failure was last seen, `calm_ms` since when nothing has been
+    amiss in the open incident.
+    """
 
     name: str
     seen: Seen
@@ -108,7 +147,14 @@ class ServiceState:
     rules: Mapping[str, RuleState] = field(default_factory=dict)
     lanes: Mapping[Lane, LaneState] = field(default_factory=dict)
     escalated: Mapping[str, Alarm] = field(default_factory=dict)
-    acted_ms: Mapping[str, int] = field(default_factory=dict)
+    acted: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    settled: Mapping[str, int] = field(default_factory=dict)
+    trials: Mapping[str, Trial] = field(default_factory=dict)
+    quarantined: Mapping[str, int] = field(default_factory=dict)
+    forgiven: Mapping[str, int] = field(default_factory=dict)
+    incident: Incident | None = None
+    calm_ms: int | None = None
+    harmed_ms: int = 0
 
     def lane(self, lane: Lane) -> LaneState:
         """The lane, empty if nothing was done in it yet."""
@@ -121,13 +167,23 @@ class ServiceState:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The whole: `tick` counts commits, `now_ms` is the last tick's."""
+    """The whole: `tick` counts commits, `now_ms` is the last tick's.
+
+    `nodes` is what each node last was, `nodes_changed_ms` when one last came or went. `spent` holds
+    the times of the last hour's durable actions per max_mode, `pages` the escalations that are
+    firing, `outage_ms` since when so many are sick that nothing is done.
+    """
 
     tick: int = 0
     now_ms: int = 0
     epoch: int = 0
     rule_set: str = ""
     breaker: Breaker = field(default_factory=Breaker)
+    nodes: Mapping[str, str] = field(default_factory=dict)
+    nodes_changed_ms: int | None = None
+    spent: Mapping[Mode, tuple[int, ...]] = field(default_factory=dict)
+    pages: Mapping[str, Page] = field(default_factory=dict)
+    outage_ms: int | None = None
     services: Mapping[str, ServiceState] = field(default_factory=dict)
 
 
@@ -139,6 +195,11 @@ def pack_overall(state: State) -> bytes:
         "epoch": state.epoch,
         "rule_set": state.rule_set,
         "breaker": dataclasses.asdict(state.breaker),
+        "nodes": dict(state.nodes),
+        "nodes_changed_ms": state.nodes_changed_ms,
+        "spent": dict(state.spent),
+        "pages": {name: dataclasses.asdict(page) for name, page in state.pages.items()},
+        "outage_ms": state.outage_ms,
     }
     return canonical(body)
 
@@ -155,8 +216,12 @@ def unpack(fields: Mapping[str, bytes]) -> State:
     try:
         overall = parse(fields[OVERALL_FIELD])
         breaker = overall.pop("breaker")
+        spent = overall.pop("spent")
+        pages = overall.pop("pages")
         return State(
             breaker=Breaker(**{**breaker, "circuit": Circuit(breaker["circuit"])}),
+            spent={Mode(mode): tuple(times) for mode, times in spent.items()},
+            pages={name: _page(page) for name, page in pages.items()},
             services={
                 name: _service(parse(data))
                 for name, data in sorted(fields.items())
@@ -176,12 +241,28 @@ def _service(body: dict[str, Any]) -> ServiceState:
             "rules": {name: RuleState(**rule) for name, rule in body["rules"].items()},
             "escalated": {name: _alarm(alarm) for name, alarm in body["escalated"].items()},
             "lanes": {Lane(name): _lane(lane) for name, lane in body["lanes"].items()},
+            "acted": {name: tuple(times) for name, times in body["acted"].items()},
+            "trials": {name: _trial(trial) for name, trial in body["trials"].items()},
+            "incident": None if body["incident"] is None else _incident(body["incident"]),
         }
     )
 
 
 def _alarm(body: dict[str, Any]) -> Alarm:
     return Alarm(**{**body, "max_mode": Mode(body["max_mode"])})
+
+
+def _page(body: dict[str, Any]) -> Page:
+    return Page(**{**body, "max_mode": Mode(body["max_mode"])})
+
+
+def _trial(body: dict[str, Any]) -> Trial:
+    modes = {"action": ActionKind(body["action"]), "max_mode": Mode(body["max_mode"])}
+    return Trial(**{**body, **modes})
+
+
+def _incident(body: dict[str, Any]) -> Incident:
+    return Incident(**{**body, "deeds": tuple(Deed(**deed) for deed in body["deeds"])})
 
 
 def _lane(body: dict[str, Any]) -> LaneState:

@@ -11,19 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from autoheal.core.ring import Columns, Floats, Ring
 from autoheal.metrics import METRIC_BY_NAME
 from autoheal.model import RosterRow, Service
 from autoheal.records import SampleBatch
 
-Floats = NDArray[np.float32]
-Columns = NDArray[np.intp]
-
-INITIAL_COLUMNS = 64
 # Late samples and the slot still being filled need room beside the longest window.
 SPARE_SLOTS = 4
-NEVER = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +39,10 @@ class Window:
     def __init__(self, metrics: Sequence[str], *, step_ms: int, longest_ms: int) -> None:
         self.step_ms = step_ms
         self.slots = -(-longest_ms // step_ms) + SPARE_SLOTS
-        self.head: int | None = None
-        self._metrics = tuple(metrics)
-        self._data: dict[str, Floats] = {m: self._empty(INITIAL_COLUMNS) for m in metrics}
+        self._ring = Ring[bytes](metrics, self.slots)
         self._rosters: dict[str, dict[bytes, RosterRow]] = {}
-        self._column: dict[bytes, int] = {}
         self._column_of_task: dict[str, int] = {}
         self._owner: dict[int, RosterRow] = {}
-        self._last_slot = np.full(INITIAL_COLUMNS, NEVER, dtype=np.int64)
-        self._free = list(range(INITIAL_COLUMNS - 1, -1, -1))
         self._layouts: dict[str, _Layout] = {}
 
     def fold(
@@ -63,15 +53,15 @@ class Window:
             self._rosters[batch.node] = {row.key: row for row in batch.roster}
             self._layouts.pop(batch.node, None)
         slot = at_ms // self.step_ms
-        if not self._advance(slot) or not batch.samples.keys:
+        if not self._ring.advance(slot) or not batch.samples.keys:
             return
         layout = self._layout(batch, services, revision)
-        self._last_slot[layout.columns] = np.maximum(self._last_slot[layout.columns], slot)
+        self._ring.touch(slot, layout.columns)
         rows = dict(zip(batch.samples.metrics, batch.samples.matrix, strict=True))
-        for name, data in self._data.items():
+        for name in self._ring.names:
             values = _reading(name, rows, layout)
             if values is not None:
-                data[slot % self.slots, layout.columns] = values
+                self._ring.write(name, slot, layout.columns, values)
 
     def column(self, task: str) -> int | None:
         """Where a task's samples are; None if it never had any."""
@@ -79,50 +69,22 @@ class Window:
 
     def read(self, metric: str, slots: Sequence[int], columns: Columns) -> Floats:
         """Slots x columns; a negative column, or a slot outside the ring, reads as missing."""
-        data = self._data[metric]
-        head = -1 if self.head is None else self.head
-        values = data[np.asarray(slots, dtype=np.intp) % self.slots][:, np.maximum(columns, 0)]
-        outside = [slot > head or slot <= head - self.slots for slot in slots]
-        values[np.asarray(outside, dtype=bool), :] = np.nan
-        values[:, columns < 0] = np.nan
-        return values
+        return self._ring.read(metric, slots, columns)
 
     @property
     def containers(self) -> int:
         """How many containers have samples in the ring."""
-        return len(self._column)
+        return len(self._ring)
 
     def forget(self) -> None:
         """Free the columns of containers without a sample in the whole ring: they are all NaN."""
-        if self.head is None:
-            return
-        oldest = self.head - self.slots
-        silent = [column for column in self._owner if self._last_slot[column] <= oldest]
-        for column in silent:
+        silent = self._ring.forget()
+        for column in silent.values():
             row = self._owner.pop(column)
-            del self._column[row.key]
             if self._column_of_task.get(row.task) == column:
                 del self._column_of_task[row.task]
-            self._free.append(column)
         if silent:
             self._layouts.clear()
-
-    def _empty(self, columns: int) -> Floats:
-        return np.full((self.slots, columns), np.nan, dtype=np.float32)
-
-    def _advance(self, slot: int) -> bool:
-        """Make room for `slot`; False when it is older than the ring."""
-        if self.head is None:
-            self.head = slot
-        if slot <= self.head - self.slots:
-            return False
-        if slot > self.head:
-            fresh = range(max(self.head + 1, slot - self.slots + 1), slot + 1)
-            rows = np.asarray([each % self.slots for each in fresh], dtype=np.intp)
-            for data in self._data.values():
-                data[rows] = np.nan
-            self.head = slot
-        return True
 
     def _layout(
         self, batch: SampleBatch, services: Mapping[str, Service], revision: int
@@ -157,26 +119,10 @@ class Window:
         )
 
     def _column_for(self, row: RosterRow) -> int:
-        column = self._column.get(row.key)
-        if column is None:
-            if not self._free:
-                self._grow()
-            column = self._free.pop()
-            self._column[row.key] = column
-            self._last_slot[column] = NEVER
+        column = self._ring.column_for(row.key)
         self._owner[column] = row
         self._column_of_task[row.task] = column
         return column
-
-    def _grow(self) -> None:
-        old = len(self._last_slot)
-        size = 2 * old
-        self._last_slot = np.concatenate([self._last_slot, np.full(old, NEVER, dtype=np.int64)])
-        for name, data in self._data.items():
-            wider = self._empty(size)
-            wider[:, :old] = data
-            self._data[name] = wider
-        self._free.extend(range(size - 1, old - 1, -1))
 
 
 def _floats(values: Sequence[float | None]) -> Floats:

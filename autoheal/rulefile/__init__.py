@@ -5,7 +5,8 @@
 * `tree` reads one YAML document. What could make a file mean something other than it shows
   (aliases, merge keys, tags, other YAML versions) is refused there.
 * `fields` reads one map: which keys it may have, and the kind of value under each.
-* `language` says which maps there are, and builds the rules from them.
+* `language` says which maps there are, and builds the rules from them; `conditions` and `actions`
+  do so for a rule's `when` and `then`.
 * A mistake is noted and reading goes on, with a stand-in for the value. No stand-in is ever seen:
   if anything was noted, RuleFileError is raised with all of it. One slip of the writer gives one
   line: what follows from a noted mistake is not noted again.

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from autoheal.rulefile.mistakes import Mistake, Notes, nearest, one_of, quoted, shown, suggestion
-from autoheal.rulefile.tree import Kind, Map, Node, Refused, Scalar, described
-from autoheal.units import format_duration, parse_duration
+from autoheal.rulefile.tree import Items, Kind, Map, Node, Refused, Scalar, described
+from autoheal.units import format_duration, format_size, parse_duration, parse_size
 
-_DURATION_CHARACTERS_MAX = 32
+_QUANTITY_CHARACTERS_MAX = 32
 _WHOLE_CHARACTERS_MAX = 18
 
 
@@ -63,6 +63,15 @@ def open_map(spot: Spot, shape: Shape) -> Fields | None:
     return None
 
 
+def open_list(spot: Spot, hint: str) -> list[Spot]:
+    """The spots of the list at this spot; none, and noted, if it is no list."""
+    if not isinstance(spot.node, Items):
+        spot.note(f"{described(spot.node)} is not a list", hint)
+        return []
+    nodes = enumerate(spot.node.nodes)
+    return [Spot(spot.file, f"{spot.path}[{number}]", node, spot.notes) for number, node in nodes]
+
+
 class Fields:
     """A map whose keys have been checked: unknown, duplicate and missing ones are noted.
 
@@ -98,6 +107,13 @@ class Fields:
             return None
         return self._spot.below(key, self._entries[key][1])
 
+    def refuse(self, key: str, what: str, hint: str) -> None:
+        """Note that this key may not stand here, if it does, and read on as if it did not."""
+        spot = self.spot(key)
+        if spot is not None:
+            spot.note(what, hint)
+            del self._entries[key]
+
     def exactly_one(self, keys: Sequence[str]) -> str | None:
         """Which of these keys is there; None if it is not exactly one."""
         present = [key for key in self._entries if key in keys]
@@ -123,8 +139,19 @@ class Fields:
             spot.note(f"{_text(spot.node)} is too long", f"at most {format_duration(most_ms)}")
         return milliseconds
 
-    def number(self, key: str) -> float:
-        """A finite number, 0 if the key is absent."""
+    def size(self, key: str, *, least: float, most: float) -> int:
+        """Bytes, 0 if the key is absent."""
+        spot = self.spot(key)
+        size = None if spot is None else _size(spot)
+        if spot is None or size is None:
+            return 0
+        if not least <= size <= most:
+            bounds = f"from {format_size(int(least))} to {format_size(int(most))}"
+            spot.note(f"{_text(spot.node)} is out of range", bounds)
+        return size
+
+    def number(self, key: str, *, least: float = -math.inf, most: float = math.inf) -> float:
+        """A finite number within bounds, 0 if the key is absent."""
         spot = self.spot(key)
         if spot is None:
             return 0.0
@@ -134,6 +161,8 @@ class Fields:
         value = float(spot.node.text)
         if not math.isfinite(value):
             spot.note(f"{described(spot.node)} is too large a number")
+        elif not least <= value <= most:
+            spot.note(f"{described(spot.node)} is out of range", f"from {least:g} to {most:g}")
         return value + 0.0  # -0 and 0 are one number and must have one hash
 
     def whole(self, key: str, *, least: int, most: int) -> int:
@@ -187,15 +216,28 @@ def _duration(spot: Spot) -> int | None:
         hint = f"try {_text(spot.node).lstrip('+-')}s" if is_whole else "try 2m"
         spot.note(f"{described(spot.node)} is not a duration", hint)
         return None
-    text = spot.node.text
-    if len(text) > _DURATION_CHARACTERS_MAX or not text.isprintable():
-        spot.note(f"{quoted(text)} is not a duration", "try 2m")
+    return _quantity(spot, spot.node.text, parse_duration, "is not a duration", "try 2m")
+
+
+def _size(spot: Spot) -> int | None:
+    if not isinstance(spot.node, Scalar) or spot.node.kind is not Kind.TEXT:
+        spot.note(f"{described(spot.node)} is not a size", "try 64MiB")
+        return None
+    return _quantity(spot, spot.node.text, parse_size, "is not a size", "try 64MiB")
+
+
+def _quantity(
+    spot: Spot, text: str, parse: Callable[[str], int], what: str, hint: str
+) -> int | None:
+    """A number with its unit; None, and noted in the words of the parser, if it is none."""
+    if len(text) > _QUANTITY_CHARACTERS_MAX or not text.isprintable():
+        spot.note(f"{quoted(text)} {what}", hint)
         return None
     try:
-        return parse_duration(text)
+        return parse(text)
     except ValueError as error:
-        what, _, hint = str(error).removesuffix(")").rpartition(" (")
-        spot.note(what, hint)
+        said, _, better = str(error).removesuffix(")").rpartition(" (")
+        spot.note(said, better)
         return None
 
 

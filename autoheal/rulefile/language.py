@@ -1,59 +1,52 @@
 """What a rule file can say: its maps, their keys, and the rule that each becomes.
 
-A condition is a map whose first key is its kind (`_CONDITIONS`). An action's keys are the fields of
-its dataclass (`int`, at least 1; `float`; `Literal` words): a new action needs no change here.
+`conditions` reads a rule's `when`, `actions` its `then`; what one key of a rule says against
+another is noted here.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from collections.abc import Callable
-from typing import Any, cast, get_args, get_type_hints
 
 from autoheal.actions import ACTIONS, Action, Escalate
 from autoheal.core.rule import (
-    Aggregate,
-    Comparison,
+    Combinator,
+    Combined,
     Condition,
     EventCondition,
+    Limit,
     Match,
-    MetricCondition,
+    Risk,
     Rule,
 )
-from autoheal.metrics import EVENT_BY_NAME, METRIC_BY_NAME
 from autoheal.model import ActionKind, Mode
-from autoheal.rulefile.fields import Fields, Shape, Spot, open_map, word
-from autoheal.rulefile.mistakes import Notes, nearest, one_of, shown
-from autoheal.rulefile.tree import Items, Kind, Map, Node, Scalar, described, read_tree
+from autoheal.rulefile.actions import read_action, read_otherwise
+from autoheal.rulefile.conditions import UNREAD, read_condition
+from autoheal.rulefile.fields import Fields, Shape, Spot, open_list, open_map, word
+from autoheal.rulefile.mistakes import Notes, one_of
+from autoheal.rulefile.tree import Kind, Map, Node, Scalar, described, read_tree
 
 VERSION = "1"
-WINDOW_MS_MAX = 24 * 3_600_000
 WAIT_MS_MAX = 30 * 24 * 3_600_000
-COUNT_MAX = 10_000
 PRIORITY_MAX = 1_000
+LIMIT_TIMES_MAX = 100
+LIMIT_PER_MS_MIN = 60_000
+CLEARS_WITHIN_MS_MAX = 24 * 3_600_000
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _SERVICE = re.compile(r"[A-Za-z0-9_.*?\[\]!-]{1,128}")
 
-_METRIC = "{metric: cpu_percent, over: 2m, above: 80}"
-_EVENT = "{event: oom_killed, over: 10m, at_least: 1}"
-_SCALE_UP = ACTIONS[ActionKind.SCALE_UP].example
-_ACTIONS = tuple(kind.value for kind in ACTIONS)
-_COMPARISONS = tuple(comparison.value for comparison in Comparison)
-_AGGREGATES = tuple(aggregate.value for aggregate in Aggregate)
-
 _FILE_SHAPE = Shape(("version", "rules"), ("rules",), "{version: 1, rules: [...]}")
 _RULE_SHAPE = Shape(
-    ("name", "match", "when", "for", "then", "cooldown", "priority", "mode"),
+    (
+        *("name", "match", "when", "for", "then", "cooldown", "limit", "clears_within"),
+        *("otherwise", "allow_risk", "mode", "priority"),
+    ),
     ("name", "when", "then"),
     "{name: cpu-high, when: {...}, then: {...}}",
 )
 _MATCH_SHAPE = Shape(("service",), ("service",), '{service: "web-*"}')
-_METRIC_SHAPE = Shape(
-    ("metric", "over", *_COMPARISONS, "over_tasks", "over_time"), ("metric", "over"), _METRIC
-)
-_EVENT_SHAPE = Shape(("event", "over", *_COMPARISONS), ("event", "over"), _EVENT)
+_LIMIT_SHAPE = Shape(("times", "per"), ("times", "per"), "{times: 3, per: 24h}")
 
 
 class Reader:
@@ -78,11 +71,8 @@ class Reader:
     def _read_rules(self, spot: Spot | None) -> None:
         if spot is None:
             return
-        if not isinstance(spot.node, Items):
-            spot.note(f"{described(spot.node)} is not a list", "begin each rule with a dash")
-            return
-        for number, node in enumerate(spot.node.nodes):
-            self._read_rule(Spot(spot.file, f"{spot.path}[{number}]", node, self._notes))
+        for each in open_list(spot, "begin each rule with a dash"):
+            self._read_rule(each)
 
     def _read_rule(self, spot: Spot) -> None:
         fields = open_map(spot, _RULE_SHAPE)
@@ -118,17 +108,28 @@ def _is_version(node: Node) -> bool:
 def _rule(fields: Fields) -> Rule:
     hint = "lower case, digits and dashes, 63 at most, such as cpu-high"
     mode = fields.word("mode", "mode", [Mode.DRY_RUN.value])
+    when, then = read_condition(fields.spot("when")), read_action(fields.spot("then"))
+    if then is not None:
+        _refuse_keys(fields, then)
+    _refuse_raise_without_kill(fields, when, then)
     return Rule(
         name=fields.text("name", "a name", _NAME, hint),
         hash="",  # a rule is named by its meaning once all of it is known
         match=_match(fields.spot("match")),
-        when=_condition(fields.spot("when")),
+        when=when or UNREAD,
         for_ms=fields.duration("for", most_ms=WAIT_MS_MAX),
-        then=_action(fields.spot("then")),
+        then=then or _NO_ACTION,
         cooldown_ms=fields.duration("cooldown", most_ms=WAIT_MS_MAX),
         priority=fields.whole("priority", least=-PRIORITY_MAX, most=PRIORITY_MAX),
         mode=Mode(mode or Mode.LIVE),
+        limit=_limit(fields.spot("limit")),
+        clears_within_ms=fields.duration("clears_within", least_ms=1, most_ms=CLEARS_WITHIN_MS_MAX),
+        otherwise=read_otherwise(fields.spot("otherwise")),
+        allow_risk=_risks(fields.spot("allow_risk"), then),
     )
+
+
+_NO_ACTION = Escalate()
 
 
 def _match(spot: Spot | None) -> Match:
@@ -138,143 +139,77 @@ def _match(spot: Spot | None) -> Match:
     return Match(fields.text("service", "a pattern of service names", _SERVICE, 'such as "web-*"'))
 
 
-def _condition(spot: Spot | None) -> Condition:
-    kind = _condition_kind(spot) if spot else None
-    if spot is None or kind is None:
-        return _NO_CONDITION
-    shape, build = _CONDITIONS[kind]
-    fields = open_map(spot, shape)
-    return build(fields) if fields else _NO_CONDITION
-
-
-def _condition_kind(spot: Spot) -> str | None:
-    """The kind of condition that is meant; None, and noted, if that cannot be told."""
-    node = spot.node
-    if not isinstance(node, Map) or not node.entries:
-        if not isinstance(node, Map) or node.complete:
-            spot.note(f"{described(node)} is not a condition", f"such as {_METRIC}")
+def _limit(spot: Spot | None) -> Limit | None:
+    fields = open_map(spot, _LIMIT_SHAPE) if spot else None
+    if fields is None:
         return None
-    kinds = tuple(_CONDITIONS)
-    keys = [key for key, _ in node.entries]
-    for key in keys:
-        if key.text in kinds:
-            if key is not keys[0]:
-                spot.at(key).note(f"'{key.text}' is the kind of condition", "write it first")
-            return key.text
-    # A misspelt kind is read as the one that was meant; it is noted as an unknown key.
-    guess = next(filter(None, (nearest(key.text, kinds) for key in keys)), None)
-    if guess is None and node.complete:
-        spot.at(keys[0]).note(f"unknown condition {shown(keys[0].text)}", one_of(kinds))
-    return guess
-
-
-def _metric(fields: Fields) -> Condition:
-    comparison, threshold = _comparison(fields)
-    return MetricCondition(
-        metric=fields.word("metric", "metric", METRIC_BY_NAME) or "",
-        over_ms=fields.duration("over", least_ms=1, most_ms=WINDOW_MS_MAX),
-        comparison=comparison,
-        threshold=threshold,
-        over_tasks=_aggregate(fields, "over_tasks"),
-        over_time=_aggregate(fields, "over_time"),
+    return Limit(
+        times=fields.whole("times", least=1, most=LIMIT_TIMES_MAX),
+        per_ms=fields.duration("per", least_ms=LIMIT_PER_MS_MIN, most_ms=WAIT_MS_MAX),
     )
 
 
-def _event(fields: Fields) -> Condition:
-    comparison, threshold = _comparison(fields)
-    return EventCondition(
-        event=fields.word("event", "event", EVENT_BY_NAME) or "",
-        over_ms=fields.duration("over", least_ms=1, most_ms=WINDOW_MS_MAX),
-        comparison=comparison,
-        threshold=threshold,
-    )
+def _risks(spot: Spot | None, action: Action | None) -> tuple[Risk, ...]:
+    """The risks named, each once, in the order of Risk: another order means the same."""
+    if spot is None:
+        return ()
+    found: set[Risk] = set()
+    for each in open_list(spot, "such as [volume]"):
+        name = word(each, "risk", [risk.value for risk in Risk])
+        if name is None:
+            continue
+        risk = Risk(name)
+        if risk in found:
+            each.note(f"{risk} is named twice", "remove it")
+        elif action and risk not in _risks_of(type(action)):
+            each.note(f"{risk} is no risk of {action.kind}", one_of(_risks_of(type(action))))
+        found.add(risk)
+    return tuple(risk for risk in Risk if risk in found)
 
 
-_CONDITIONS: dict[str, tuple[Shape, Callable[[Fields], Condition]]] = {
-    "metric": (_METRIC_SHAPE, _metric),
-    "event": (_EVENT_SHAPE, _event),
+def _risks_of(action: type[Action]) -> tuple[Risk, ...]:
+    """What may stand in the way of an action: tasks that stay are not replaced by other code."""
+    return tuple(Risk) if action.rolls else (Risk.VOLUME, Risk.NO_RESTART)
+
+
+def _acts(action: type[Action]) -> bool:
+    return action.leaf is not None
+
+
+def _acts_to_heal(action: type[Action]) -> bool:
+    return _acts(action) and action.heals
+
+
+_KEYS_FOR_SOME = {
+    "limit": _acts,
+    "clears_within": _acts_to_heal,
+    "otherwise": _acts,
+    "allow_risk": _acts,
 }
-_NO_CONDITION = EventCondition("", 0, Comparison.ABOVE, 0.0)
 
 
-def _comparison(fields: Fields) -> tuple[Comparison, float]:
-    key = fields.exactly_one(_COMPARISONS)
-    return (Comparison(key), fields.number(key)) if key else (Comparison.ABOVE, 0.0)
+def _refuse_keys(fields: Fields, action: Action) -> None:
+    """Note the keys that say nothing about this action."""
+    for key, takes in _KEYS_FOR_SOME.items():
+        if not takes(type(action)):
+            takers = [kind.value for kind, each in ACTIONS.items() if takes(each)]
+            fields.refuse(key, f"not for {action.kind}", f"only for {', '.join(takers)}")
 
 
-def _aggregate(fields: Fields, key: str) -> Aggregate:
-    return Aggregate(fields.word(key, "aggregate", _AGGREGATES) or Aggregate.MEAN)
+def _refuse_raise_without_kill(fields: Fields, when: Condition | None, then: Action | None) -> None:
+    """Note a raise_memory that could be asked for where nothing was killed."""
+    if when is None or then is None or then.kind is not ActionKind.RAISE_MEMORY:
+        return
+    spot = fields.spot("when")
+    if spot is not None and not _implies_kill(when):
+        hint = "raise_memory starts from the limit at the kill: ask for event: oom_killed"
+        spot.note("this can hold where nothing was killed for memory", hint)
 
 
-def _action(spot: Spot | None) -> Action:
-    kind = _action_kind(spot) if spot else None
-    if spot is None or kind is None:
-        return _NO_ACTION
-    fields = open_map(spot, _shape(ACTIONS[kind]))
-    return _build(ACTIONS[kind], fields) if fields else _NO_ACTION
-
-
-def _shape(action: type[Action]) -> Shape:
-    """The keys that an action's parameters make; those without a default are required."""
-    parameters = _parameters(action)
-    keys = ("action", *(field.name for field in parameters))
-    return Shape(keys, ("action", *_required(action)), action.example)
-
-
-def _required(action: type[Action]) -> list[str]:
-    missing = dataclasses.MISSING
-    return [
-        field.name
-        for field in _parameters(action)
-        if field.default is missing and field.default_factory is missing
-    ]
-
-
-def _parameters(action: type[Action]) -> tuple[dataclasses.Field[Any], ...]:
-    # That each action is a dataclass, its base class cannot say.
-    return dataclasses.fields(cast("Any", action))
-
-
-def _build(action: type[Action], fields: Fields) -> Action:
-    types = get_type_hints(action)
-    required = _required(action)
-    values = {
-        field.name: _value(fields, field.name, types[field.name])
-        for field in _parameters(action)
-        if field.name in required or fields.spot(field.name)
-    }
-    return cast("Callable[..., Action]", action)(**values)
-
-
-def _action_kind(spot: Spot) -> ActionKind | None:
-    """The action that is meant; None, and noted, if that cannot be told."""
-    node = spot.node
-    if not isinstance(node, Map):
-        spot.note(f"{described(node)} is not an action", f"such as {_SCALE_UP}")
-        return None
-    for key, value in node.entries:
-        # A misspelt `action` is read as such; it is noted as an unknown key.
-        if nearest(key.text, ["action"]):
-            return _named_action(spot.below("action", value))
-    if node.complete:
-        spot.note("missing key 'action'", one_of(_ACTIONS))
-    return None
-
-
-def _named_action(spot: Spot) -> ActionKind | None:
-    name = word(spot, "action", _ACTIONS)
-    if name is None and isinstance(spot.node, Scalar):
-        name = nearest(spot.node.text, _ACTIONS)
-    return ActionKind(name) if name else None
-
-
-_NO_ACTION = Escalate()
-
-
-def _value(fields: Fields, name: str, kind: Any) -> object:  # noqa: ANN401  # any annotation
-    """The value of one parameter of an action, read as its field is annotated."""
-    if kind is int:
-        return fields.whole(name, least=1, most=COUNT_MAX)
-    if kind is float:
-        return fields.number(name)
-    return fields.word(name, name, get_args(kind))
+def _implies_kill(condition: Condition) -> bool:
+    """Whether the condition holds only where it counts kills. Negations are in the comparisons."""
+    if isinstance(condition, Combined):
+        holds = all if condition.combinator is Combinator.ANY else any
+        return holds(_implies_kill(each) for each in condition.conditions)
+    is_kill = isinstance(condition, EventCondition) and condition.event == "oom_killed"
+    return is_kill and condition.comparison.wants_high

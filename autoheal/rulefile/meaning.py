@@ -23,7 +23,8 @@ def rule_set(rules: Iterable[Rule]) -> RuleSet:
 def _meaning(rule: Rule) -> dict[str, Any]:
     meaning = dataclasses.asdict(rule)
     del meaning["hash"]
-    # The kind is the action's class, which its fields do not tell.
+    # The kind is the action's class, which its fields do not tell. Those of a condition do: each
+    # kind has a field of its own, `metric`, `event` or `combinator`.
     meaning["then"]["action"] = rule.then.kind
     return meaning
 

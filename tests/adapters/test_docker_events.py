@@ -108,8 +108,20 @@ def stage(engine: Engine) -> Iterator[Stage]:
         yield stage
 
 
-def told(kind: str, exit_code: int | None = None) -> Event:
-    return Event(kind, "s1", "t1", CONTAINER, "n1", exit_code)
+def told(kind: str, exit_code: int | None = None, *, stopped: bool = False) -> Event:
+    return Event(kind, "s1", "t1", CONTAINER, "n1", exit_code, stopped=stopped)
+
+
+def killed(at: int, signal: str = "9") -> dict[str, Any]:
+    return event("kill", at, signal=signal)
+
+
+def died(at: int, exit_code: str = "137") -> dict[str, Any]:
+    return event("die", at, exitCode=exit_code)
+
+
+def of_container(container: str, raw: dict[str, Any]) -> dict[str, Any]:
+    return raw | {"Actor": raw["Actor"] | {"ID": container}}
 
 
 @pytest.mark.parametrize(
@@ -158,8 +170,8 @@ def test_an_event_is_heard_before_its_window_ends(stage: Stage) -> None:
 
 
 def test_asks_from_the_last_event_on_and_drops_what_is_replayed(stage: Stage) -> None:
-    oom, died = event("oom", 5), event("die", 6, exitCode="137")
-    stage.play(sends(oom), sends(oom, died), sends(died))
+    oom, end = event("oom", 5), died(6)
+    stage.play(sends(oom), sends(oom, end), sends(end))
     assert stage.heard(5) == [told("oom_killed"), None, told("died", 137), None, None]
     since = [request["since"] for request in stage.requests]
     assert since == ["1700000000.000000000", "1700000000.000000005", "1700000000.000000006"]
@@ -171,7 +183,7 @@ def test_asks_for_what_it_needs_until_shortly_ahead(stage: Stage) -> None:
     assert 0 < float(request["until"]) - time.time() < 1
     filters = json.loads(request["filters"])
     assert filters["type"] == ["container", "service", "node"]
-    assert {"oom", "die", "health_status", "start"} <= set(filters["event"])
+    assert {"oom", "kill", "die", "health_status", "start"} <= set(filters["event"])
 
 
 def test_two_at_one_instant_are_two(stage: Stage) -> None:
@@ -182,13 +194,13 @@ def test_two_at_one_instant_are_two(stage: Stage) -> None:
 
 
 def test_a_cut_is_raised_and_the_next_call_goes_on_where_it_was(stage: Stage) -> None:
-    oom, died = event("oom", 5), event("die", 6)
-    stage.play(is_cut_after(oom), sends(oom, died))
+    oom, end = event("oom", 5), died(6)
+    stage.play(is_cut_after(oom), sends(oom, end))
     following = stage.source.events(lambda: False)
     assert next(following) == told("oom_killed")
     with pytest.raises(RemoteUnreachable, match="cut"):
         next(following)
-    assert stage.heard(2) == [told("died"), None]
+    assert stage.heard(2) == [told("died", 137), None]
     assert stage.requests[-1]["since"] == "1700000000.000000005"
 
 
@@ -260,3 +272,146 @@ def test_what_it_remembers_is_bounded(stage: Stage) -> None:
     stage.play(sends(*(event("start", at) for at in range(1500))))
     stage.heard(1)
     assert len(stage.source._seen) == 1024
+
+
+@pytest.mark.parametrize(("later_s", "kills"), [(0.0, 1), (0.999, 1), (1.0, 2), (60.0, 2)])
+def test_one_kill_that_is_told_many_times_at_once_is_one(
+    stage: Stage, later_s: float, kills: int
+) -> None:
+    stage.play(sends(event("oom", 1), event("oom", 2), event("oom", 2 + int(later_s * 10**9))))
+    heard = stage.heard(kills + 1)
+    assert heard == [*[told("oom_killed")] * kills, None]
+
+
+def test_kills_of_two_containers_are_two(stage: Stage) -> None:
+    stage.play(sends(event("oom", 1), of_container("f" * 64, event("oom", 2))))
+    assert len([each for each in stage.heard(2) if each]) == 2
+
+
+class TestStopped:
+    """Who ended a container: Docker tells of the signals that it sends, and of no others."""
+
+    @pytest.mark.parametrize(
+        ("events", "stopped"),
+        [
+            pytest.param([died(1, "3")], False, id="a crash"),
+            pytest.param([event("oom", 1), died(2)], False, id="the kernel, for memory"),
+            pytest.param([killed(1), died(2)], True, id="docker kill"),
+            pytest.param([killed(1, "15"), killed(2, "9"), died(3)], True, id="out of patience"),
+            pytest.param([killed(1, "1"), died(2, "1")], False, id="a reload, then a crash"),
+            pytest.param([killed(1, "1"), killed(2, "15"), died(3)], True, id="a reload, a stop"),
+            pytest.param([killed(1, "15"), killed(2, "1"), died(3)], True, id="a stop, a reload"),
+            pytest.param(
+                [event("health_status: unhealthy", 1), killed(2, "15"), died(3)],
+                True,
+                id="Swarm, for its health",
+            ),
+        ],
+    )
+    def test_the_end_says_whether_a_signal_came_first(
+        self, stage: Stage, events: list[dict[str, Any]], stopped: bool
+    ) -> None:
+        stage.play(sends(*events))
+        heard = [each for each in stage.heard(3) if each and each.kind == "died"]
+        assert [each.stopped for each in heard] == [stopped]
+
+    @pytest.mark.parametrize(
+        ("signal", "stopped"),
+        [
+            ("15", True),
+            ("9", True),
+            ("2", True),
+            ("3", True),
+            ("SIGTERM", True),
+            ("TERM", True),
+            ("sigquit", True),
+            ("KILL", True),
+            ("37", True),
+            ("RTMIN+3", True),
+            ("", True),
+            ("1", False),
+            ("HUP", False),
+            ("SIGHUP", False),
+            ("sighup", False),
+            ("10", False),
+            ("SIGUSR1", False),
+            ("12", False),
+            ("USR2", False),
+            ("28", False),
+            ("SIGWINCH", False),
+        ],
+    )
+    def test_signals_to_live_on_with_do_not_count(
+        self, stage: Stage, signal: str, stopped: bool
+    ) -> None:
+        stage.play(sends(killed(1, signal), died(2)))
+        assert stage.heard(1) == [told("died", 137, stopped=stopped)]
+
+    def test_a_signal_that_is_not_named_counts(self, stage: Stage) -> None:
+        stage.play(sends(event("kill", 1), died(2)))
+        assert stage.heard(1) == [told("died", 137, stopped=True)]
+
+    def test_only_the_end_is_marked_and_ends_the_memory(self, stage: Stage) -> None:
+        stage.play(sends(killed(1, "15"), event("oom", 2), died(3)))
+        assert stage.heard(2) == [told("oom_killed"), told("died", 137, stopped=True)]
+
+    @pytest.mark.parametrize(
+        ("later_s", "counts"), [(0, False), (59.9, False), (60, True), (600, True)]
+    )
+    def test_a_health_check_that_fails_while_it_is_being_stopped_says_nothing(
+        self, stage: Stage, later_s: float, counts: bool
+    ) -> None:
+        sick = event("health_status: unhealthy", 1 + int(later_s * 10**9))
+        stage.play(sends(killed(1, "15"), sick))
+        assert [each for each in stage.heard(1) if each] == ([told("unhealthy")] if counts else [])
+
+    def test_a_signal_is_neither_told_nor_a_change(self, stage: Stage) -> None:
+        stage.play(sends(), sends(killed(1)), sends())
+        assert stage.heard(3) == [None, None, None]
+        assert stage.changes == 1, "the one at the start"
+        assert stage.requests[-1]["since"] == "1700000000.000000001"
+
+    def test_it_is_remembered_across_windows(self, stage: Stage) -> None:
+        stage.play(sends(killed(1)), sends(killed(1)), sends(died(2)))
+        assert stage.heard(3) == [None, None, told("died", 137, stopped=True)]
+
+    def test_it_is_remembered_across_a_gap(self, stage: Stage) -> None:
+        stage.play(is_cut_after(killed(1)), sends(killed(1), died(2)))
+        with pytest.raises(RemoteUnreachable):
+            stage.heard(1)
+        assert stage.heard(2) == [told("died", 137, stopped=True), None]
+
+    def test_what_came_in_a_gap_is_replayed(self, stage: Stage) -> None:
+        start = event("start", 1)
+        stage.play(is_cut_after(start), sends(start, killed(2, "15"), killed(3), died(4)))
+        with pytest.raises(RemoteUnreachable):
+            stage.heard(1)
+        assert stage.heard(2) == [told("died", 137, stopped=True), None]
+
+    def test_an_end_that_is_replayed_is_not_told_anew(self, stage: Stage) -> None:
+        stage.play(sends(killed(1), died(2)), sends(killed(1), died(2)))
+        assert stage.heard(3) == [told("died", 137, stopped=True), None, None]
+
+    def test_the_next_life_of_a_container_begins_anew(self, stage: Stage) -> None:
+        stage.play(sends(killed(1), died(2), event("start", 3), died(4, "3")))
+        assert stage.heard(2) == [told("died", 137, stopped=True), told("died", 3)]
+
+    def test_a_signal_to_one_is_none_to_another(self, stage: Stage) -> None:
+        stage.play(sends(of_container("d", killed(1)), died(2), of_container("d", died(3))))
+        assert [each.stopped for each in stage.heard(2) if each] == [False, True]
+
+    def test_what_is_remembered_is_bounded_and_the_newest_stay(self, stage: Stage) -> None:
+        many = [of_container(f"{number:04d}", killed(number)) for number in range(1, 1500)]
+        again = of_container("0476", killed(1600))  # it was to be the next to be forgotten
+        ends = [of_container(letters, died(2000)) for letters in ("0475", "0476", "0477", "1499")]
+        stage.play(sends(*many, again, of_container("9999", killed(1700)), *ends))
+        assert [each.stopped for each in stage.heard(4) if each] == [False, True, False, True]
+        stage.heard(1)
+        assert len(stage.source._signalled) == 1022
+
+    def test_strangers_take_no_room(self, stage: Stage) -> None:
+        stranger = killed(1)
+        stranger["Actor"]["Attributes"] = {"image": "x", "signal": "9"}
+        stage.play(sends(stranger))
+        stage.heard(1)
+        assert not stage.source._signalled

@@ -24,15 +24,21 @@ def a_spec() -> Spec:
         "Name": "shop_web",
         "Labels": {"com.docker.stack.namespace": "shop", "autoheal.enable": "true"},
         "TaskTemplate": {
-            "ContainerSpec": {"Image": "web:1@sha256:abc", "Labels": {"autoheal.x": "inside"}},
+            "ContainerSpec": {
+                "Image": "web:1@sha256:abc",
+                "Labels": {"autoheal.x": "inside"},
+                "Mounts": [{"Type": "volume", "Source": "data", "Target": "/data"}],
+            },
             "Resources": {
                 "Limits": {"NanoCPUs": 500_000_000, "MemoryBytes": GIB},
                 "Reservations": {"NanoCPUs": 250_000_000},
             },
+            "RestartPolicy": {"Condition": "on-failure", "MaxAttempts": 3},
+            "Placement": {"Constraints": ["node.role==worker", "node.labels.disk == ssd"]},
             "ForceUpdate": 3,
         },
         "Mode": {"Replicated": {"Replicas": 2}},
-        "UpdateConfig": {"Parallelism": 1},
+        "UpdateConfig": {"Parallelism": 1, "Order": "start-first"},
     }
 
 
@@ -63,6 +69,11 @@ def test_a_replicated_service() -> None:
         update_state="updating",
         created_at_ms=1_767_323_045_123,
         updated_at_ms=1_767_323_046_000,
+        pinned=True,
+        stateful=True,
+        update_order="start-first",
+        restart_condition="on-failure",
+        constraints=("node.role==worker", "node.labels.disk == ssd"),
         labels={"com.docker.stack.namespace": "shop", "autoheal.enable": "true"},
     )
 
@@ -97,6 +108,67 @@ def test_what_docker_leaves_out() -> None:
     assert (service.cpu_limit, service.memory_limit) == (None, None)
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        {},
+        {"ContainerSpec": {}, "RestartPolicy": {}, "Placement": {}},
+        {"ContainerSpec": None, "RestartPolicy": None, "Placement": None},
+        {
+            "ContainerSpec": {"Image": "", "Mounts": None},
+            "RestartPolicy": {"Condition": ""},
+            "Placement": {"Constraints": None},
+        },
+        {"PluginSpec": {"Name": "x", "Remote": "x@sha256:abc"}},
+    ],
+)
+@pytest.mark.parametrize("update", [{}, {"UpdateConfig": None}, {"UpdateConfig": {"Order": ""}}])
+def test_what_a_service_does_not_say_is_what_swarm_takes(template: Spec, update: Spec) -> None:
+    spec = {"Mode": {"Global": {}}, "TaskTemplate": template, **update}
+    service = service_from({"ID": "s", "Spec": spec})
+    assert (service.update_order, service.restart_condition) == ("stop-first", "any")
+    assert (service.pinned, service.stateful, service.constraints) == (False, False, ())
+
+
+def with_container(**container: object) -> Service:
+    spec = {"Mode": {"Global": {}}, "TaskTemplate": {"ContainerSpec": container}}
+    return service_from({"ID": "s", "Spec": spec})
+
+
+@pytest.mark.parametrize(
+    ("image", "pinned"),
+    [
+        ("registry:5000/shop/web:1@sha256:abc", True),
+        ("web@sha256:abc", True),
+        ("web:1", False),
+        ("web:sha256", False),
+        ("web", False),
+    ],
+)
+def test_an_image_is_pinned_by_its_digest(image: str, pinned: bool) -> None:
+    assert with_container(Image=image).pinned is pinned
+
+
+@pytest.mark.parametrize(
+    ("mounts", "stateful"),
+    [
+        ([{"Type": "volume"}], True),
+        ([{"Type": "volume", "ReadOnly": False}], True),
+        ([{"Type": "bind"}], True),
+        ([{"Type": "cluster"}], True),
+        ([{"Type": "volume", "ReadOnly": True}], False),
+        ([{"Type": "bind", "ReadOnly": True}], False),
+        ([{"Type": "tmpfs"}, {"Type": "npipe"}], False),
+        ([{"Type": "bind", "ReadOnly": True}, {"Type": "tmpfs"}, {"Type": "volume"}], True),
+        ([], False),
+    ],
+)
+def test_stateful_is_what_writes_to_something_that_outlives_it(
+    mounts: list[Spec], stateful: bool
+) -> None:
+    assert with_container(Mounts=mounts).stateful is stateful
+
+
 def test_a_mode_we_do_not_know_is_an_error() -> None:
     with pytest.raises(ValueError, match="a mode we do not know"):
         service_from({"ID": "s", "Spec": {"Name": "x", "Mode": {"Quantum": {}}}})
@@ -114,24 +186,108 @@ def test_a_task() -> None:
         "ServiceID": "s1",
         "NodeID": "n1",
         "Slot": 2,
+        "Spec": {"ForceUpdate": 4, "Resources": {"Limits": {"MemoryBytes": GIB}}},
         "Status": {
-            "State": "running",
+            "State": "failed",
             "Timestamp": "2026-01-02T03:04:05.9999Z",
-            "ContainerStatus": {"ContainerID": "c" * 64, "PID": 1},
+            "Err": "task: non-zero exit (3)",
+            "ContainerStatus": {"ContainerID": "c" * 64, "PID": 0, "ExitCode": 3},
         },
         "DesiredState": "shutdown",
     }
     assert task_from(raw) == Task(
-        "t1", 77, "s1", "n1", 2, "c" * 64, "running", "shutdown", 1_767_323_045_999
+        id="t1",
+        index=77,
+        service="s1",
+        node="n1",
+        slot=2,
+        container="c" * 64,
+        state="failed",
+        desired_state="shutdown",
+        state_since_ms=1_767_323_045_999,
+        force_update=4,
+        memory_limit=GIB,
+        exit_code=3,
+        error="task: non-zero exit (3)",
     )
-    assert task_from({"ID": "t"}) == Task("t", 0, "", "", 0, "", "", "", 0)
+    assert task_from({"ID": "t"}) == Task("t", 0, "", "", 0, "", "", "", 0, 0, None, None, "")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        None,
+        {},
+        {"ForceUpdate": 0, "Resources": None},
+        {"Resources": {"Limits": None}},
+        {"Resources": {"Limits": {"MemoryBytes": 0}}},
+        {"Resources": {"Reservations": {"MemoryBytes": GIB}}},
+    ],
+)
+def test_a_task_without_a_limit(spec: Spec | None) -> None:
+    task = task_from({"ID": "t", "Spec": spec})
+    assert (task.force_update, task.memory_limit) == (0, None)
+
+
+def ended(state: str = "failed", **container: object) -> Task:
+    status = {"ContainerID": "c" * 64, "PID": 0, **container}
+    return task_from({"ID": "t", "Status": {"State": state, "ContainerStatus": status}})
+
+
+@pytest.mark.parametrize(
+    "state", sorted(["complete", "failed", "shutdown", "rejected", "orphaned", "remove"])
+)
+def test_an_exit_code_is_told_once_the_task_has_ended(state: str) -> None:
+    assert ended(state, ExitCode=137).exit_code == 137
+
+
+def test_an_exit_code_that_docker_leaves_out_is_0() -> None:
+    assert ended("complete").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        ended("running", PID=7, ExitCode=0),
+        ended("starting", ExitCode=0),
+        ended("rejected", ContainerID="", ExitCode=0),
+        task_from({"ID": "t", "Status": {"State": "rejected"}}),
+        task_from({"ID": "t", "Status": {"State": "rejected", "ContainerStatus": None}}),
+    ],
+)
+def test_there_is_no_exit_code_while_it_runs_or_where_no_container_was(task: Task) -> None:
+    assert task.exit_code is None
+
+
+@pytest.mark.parametrize("state", ["orphaned", "shutdown", "rejected", "failed"])
+def test_a_container_that_was_last_seen_alive_has_no_exit_code(state: str) -> None:
+    """Swarm ends such a task with the container's status as it last was, code 0 and all."""
+    assert ended(state, PID=7225, ExitCode=0).exit_code is None
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        (None, ""),
+        ("", ""),
+        ("No such image: web:9", "No such image: web:9"),
+        (
+            " starting container failed:\n\texec:  no  such file\n",
+            "starting container failed: exec: no such file",
+        ),
+        ("x" * 300, "x" * 200),
+        (" \n" * 300 + "y" * 200, "y" * 200),
+    ],
+)
+def test_an_error_is_one_short_line(said: str | None, error: str) -> None:
+    assert task_from({"ID": "t", "Status": {"Err": said}}).error == error
 
 
 def test_a_node() -> None:
     raw = {
         "ID": "n1",
         "Version": {"Index": 9},
-        "Spec": {"Role": "manager", "Availability": "drain"},
+        "Spec": {"Role": "manager", "Availability": "drain", "Labels": {"disk": "ssd" * 999}},
         "Description": {
             "Hostname": "m1",
             "Resources": {"NanoCPUs": 4_000_000_000, "MemoryBytes": 8 * GIB},
@@ -139,8 +295,20 @@ def test_a_node() -> None:
         "Status": {"State": "ready"},
         "ManagerStatus": {"Leader": True},
     }
-    assert node_from(raw) == Node("n1", 9, "m1", "manager", "drain", "ready", 4.0, 8 * GIB, True)
-    assert node_from({"ID": "n"}) == Node("n", 0, "", "", "", "", 0.0, 0, False)
+    assert node_from(raw) == Node(
+        id="n1",
+        index=9,
+        hostname="m1",
+        role="manager",
+        availability="drain",
+        state="ready",
+        cores=4.0,
+        memory=8 * GIB,
+        leader=True,
+        labels={"disk": ("ssd" * 999)[:512]},
+    )
+    assert node_from({"ID": "n"}) == Node("n", 0, "", "", "", "", 0.0, 0, False, {})
+    assert node_from({"ID": "n", "Spec": {"Labels": None}}).labels == {}
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,8 @@ class Bench:
 
     def __init__(self, services: int, cores: float) -> None:
         self.cores = cores
-        self.limits = Limits()
-        self.fold = Fold(RULES, step_ms=STEP, warm_up_ms=0)
+        self.limits = Limits(warm_up_ms=0)
+        self.fold = Fold(RULES, self.limits)
         self.state = State()
         self.now_ms = NOW
         self.names = [f"service-{number:04}" for number in range(services)]

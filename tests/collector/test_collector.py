@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 import threading
 import time
@@ -224,6 +225,14 @@ class TestEvents:
         (event,) = scene.events
         assert (event.kind, event.memory_limit) == ("oom_killed", 64 * MIB)
         assert scene.count("autoheal_events_total", kind="oom_killed") == 1
+
+    def test_what_its_node_saw_is_told_as_it_was(self, scene: Scene) -> None:
+        end = Event("died", "service-a", "task-a", A.id, "n1", exit_code=137, stopped=True)
+        scene.tick()
+        scene.collector.start()
+        scene.node.happening.put(end)
+        until(lambda: bool(scene.events))
+        assert scene.events == [dataclasses.replace(end, memory_limit=64 * MIB)]
 
     def test_a_container_that_just_left_has_still_its_limit(self, scene: Scene) -> None:
         scene.tick()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import logging
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,11 +13,15 @@ from hypothesis import strategies as st
 from adapters.fakes import HandClock, TableReader
 from autoheal.adapters.swarm_objects import node_from, service_from, task_from
 from autoheal.errors import RemoteError, RemoteRefused, RemoteUnreachable
-from autoheal.inventory import InventoryPublisher
-from autoheal.model import Inventory
+from autoheal.inventory import InventoryPublisher, difference, unsettled
+from autoheal.inventory import Swarm as Reading
+from autoheal.model import Inventory, Node, Service, ServiceMode, Task
 from autoheal.outbox import Outbox
 from autoheal.records import INVENTORY, unpack_inventory
 from autoheal.telemetry import Telemetry
+from builders import node as a_node
+from builders import service as a_service
+from builders import task as a_task
 from collector.fakes import Store
 
 Raw = dict[str, Any]
@@ -206,6 +211,174 @@ def test_after_dropped_entries_a_keyframe_mends_the_chain(swarm: Swarm) -> None:
     assert any(told.keyframe for told in swarm.told[-2:])
     last_keyframe = max(i for i, told in enumerate(swarm.told) if told.keyframe)
     assert set(folded(swarm.told[last_keyframe:])) == {"s1", "x7", "n1"}
+
+
+def reading(*found: Service | Task | Node) -> Reading:
+    """All objects at one moment."""
+    return Reading(
+        {each.id: each for each in found if isinstance(each, Service)},
+        {each.id: each for each in found if isinstance(each, Task)},
+        {each.id: each for each in found if isinstance(each, Node)},
+    )
+
+
+BEFORE: dict[str, Any] = {
+    "s1": a_service("s1"),
+    "s2": a_service("s2"),
+    "t1": a_task("t1"),
+    "t2": a_task("t2"),
+    "n1": a_node("n1"),
+}
+CHANGES: dict[str, dict[str, Any]] = {
+    "s1": {
+        "name": "other",
+        "index": 11,
+        "mode": ServiceMode.GLOBAL,
+        "replicas": 7,
+        "content": "other",
+        "force_update": 1,
+        "cpu_limit": None,
+        "cpu_reservation": 0.5,
+        "memory_limit": None,
+        "update_state": "updating",
+        "created_at_ms": 1,
+        "updated_at_ms": 1,
+        "pinned": False,
+        "stateful": True,
+        "update_order": "start-first",
+        "restart_condition": "none",
+        "constraints": ("node.role==worker",),
+        "labels": {},
+    },
+    "t1": {
+        "index": 11,
+        "service": "other",
+        "node": "other",
+        "slot": 2,
+        "container": "",
+        "state": "failed",
+        "desired_state": "shutdown",
+        "state_since_ms": 1,
+        "force_update": 1,
+        "memory_limit": None,
+        "exit_code": 137,
+        "error": "task: non-zero exit (137)",
+    },
+    "n1": {
+        "index": 11,
+        "hostname": "other",
+        "role": "manager",
+        "availability": "drain",
+        "state": "down",
+        "cores": 1.0,
+        "memory": 1,
+        "leader": True,
+        "labels": {"disk": "ssd"},
+    },
+}
+
+
+class TestDifference:
+    @pytest.mark.parametrize("identity", CHANGES)
+    def test_no_field_is_forgotten_here(self, identity: str) -> None:
+        fields = {field.name for field in dataclasses.fields(BEFORE[identity])}
+        assert {"id", *CHANGES[identity]} == fields
+
+    @pytest.mark.parametrize(
+        ("identity", "field", "value"),
+        [(identity, *change) for identity in CHANGES for change in CHANGES[identity].items()],
+    )
+    def test_any_change_is_told_and_nothing_else(
+        self, identity: str, field: str, value: object
+    ) -> None:
+        changed = dataclasses.replace(BEFORE[identity], **{field: value})
+        after = {**BEFORE, identity: changed}
+        told = difference(reading(*BEFORE.values()), reading(*after.values()), 99, 1_000)
+        assert (*told.services, *told.tasks, *told.nodes) == (changed,)
+        assert (told.gone, told.index, told.clock_ms, told.keyframe) == ((), 99, 1_000, False)
+
+    def test_what_is_the_same_is_not_told(self) -> None:
+        again = copy.deepcopy(BEFORE)
+        told = difference(reading(*BEFORE.values()), reading(*again.values()), 1, 1)
+        assert told == Inventory(keyframe=False, index=1, clock_ms=1)
+
+    def test_what_came_and_what_went_in_the_order_of_ids(self) -> None:
+        before = reading(a_service("s2"), a_task("t3"), a_node("n9"))
+        after = reading(a_service("s3"), a_service("s1"), a_task("t2"), a_task("t1"))
+        told = difference(before, after, 1, 1)
+        assert [service.id for service in told.services] == ["s1", "s3"]
+        assert [task.id for task in told.tasks] == ["t1", "t2"]
+        assert told.gone == ("n9", "s2", "t3")
+
+
+@pytest.mark.parametrize(
+    ("changes", "tasks", "expected"),
+    [
+        pytest.param({}, [a_task("t1", of="web")], False, id="at rest"),
+        pytest.param(
+            {},
+            [
+                a_task("t1", of="web"),
+                a_task("t0", of="web", state="failed", desired="shutdown", exit_code=1, error="x"),
+            ],
+            False,
+            id="replaced after a failure",
+        ),
+        pytest.param(
+            {},
+            [a_task("t1", of="web", state="failed", desired="shutdown", exit_code=1)],
+            True,
+            id="failed and not replaced yet",
+        ),
+        pytest.param(
+            {"restart_condition": "none"},
+            [a_task("t1", of="web", state="failed", desired="shutdown", exit_code=1)],
+            True,
+            id="failed and never to be replaced",
+        ),
+        pytest.param(
+            {},
+            [a_task("t1", of="web", state="rejected", desired="shutdown", error="No such image")],
+            True,
+            id="rejected",
+        ),
+        pytest.param(
+            {},
+            [a_task("t1", of="web", state="pending", error="no suitable node")],
+            True,
+            id="nowhere to run",
+        ),
+        pytest.param(
+            {"mode": ServiceMode.GLOBAL, "replicas": None},
+            [a_task("t1", of="web", state="starting")],
+            True,
+            id="starting on a node",
+        ),
+        pytest.param(
+            {"update_order": "start-first"},
+            [a_task("t1", of="web"), a_task("t2", of="web", state="starting")],
+            True,
+            id="the next one starts first",
+        ),
+        pytest.param(
+            {"force_update": 1, "update_state": "updating"},
+            [a_task("t1", of="web", force_update=0)],
+            True,
+            id="being restarted",
+        ),
+        pytest.param(
+            {"force_update": 1, "update_state": "paused"},
+            [a_task("t1", of="web", force_update=0)],
+            False,
+            id="restarted, and paused",
+        ),
+    ],
+)
+def test_unsettled_is_what_may_change_at_any_moment(
+    changes: dict[str, Any], tasks: list[Task], expected: bool
+) -> None:
+    web = dataclasses.replace(a_service("web", replicas=1), **changes)
+    assert unsettled(reading(web, *tasks)) is expected
 
 
 class TestDue:

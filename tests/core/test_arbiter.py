@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoheal.actions import Subject
 from autoheal.core.arbiter import Bid, contend, lane_of
-from autoheal.core.readings import Reading
 from autoheal.core.rule import Comparison, Rule
 from autoheal.core.state import Lane
-from autoheal.model import Mode, Verdict
+from autoheal.model import Mode
 from builders import (
     CPU_HIGH,
     CPU_LOW,
@@ -24,7 +24,7 @@ from builders import (
 
 
 def bid(rule: Rule, replicas: int = 2) -> Bid:
-    return Bid(rule, Reading(Verdict.TRUE, 90.0), rule.then.plan(service(replicas=replicas)))
+    return Bid(rule, rule.then.plan(Subject(service(replicas=replicas))))
 
 
 UP, LATER_UP, STRONG_UP = scale_up("a-up"), scale_up("b-up"), scale_up("z-up", priority=1)
@@ -54,15 +54,15 @@ DOWN, LATER_DOWN, BOUND_DOWN = (
 )
 def test_the_table(rules: list[Rule], winner: str | None, losers: dict[str, str]) -> None:
     for ordered in (rules, rules[::-1]):
-        won, lost = contend([bid(rule) for rule in ordered])
-        assert (won.rule.name if won else None) == winner
-        assert {loss.rule.name: loss.guard for loss in lost} == losers
+        contest = contend([bid(rule) for rule in ordered])
+        assert (contest.winner.rule.name if contest.winner else None) == winner
+        assert {loss.rule.name: loss.guard for loss in contest.losses} == losers
 
 
 def test_a_loser_is_told_who_goes_first() -> None:
-    _, lost = contend([bid(UP), bid(DOWN)])
+    lost = contend([bid(UP), bid(DOWN)]).losses
     assert [loss.words for loss in lost] == ["a-up (scale_up) goes first"]
-    _, lost = contend([bid(FULL_UP), bid(DOWN)])
+    lost = contend([bid(FULL_UP), bid(DOWN)]).losses
     assert [loss.words for loss in lost] == [
         "2 replicas, and the rule's maximum is 2",
         "a-full (scale_up) goes first",
@@ -71,10 +71,11 @@ def test_a_loser_is_told_who_goes_first() -> None:
 
 @given(st.lists(st.sampled_from([UP, LATER_UP, STRONG_UP, FULL_UP, DOWN, BOUND_DOWN]), unique=True))
 def test_every_bid_wins_or_loses_with_a_reason(rules: list[Rule]) -> None:
-    won, lost = contend([bid(rule) for rule in rules])
-    names = sorted([loss.rule.name for loss in lost] + ([won.rule.name] if won else []))
+    contest = contend([bid(rule) for rule in rules])
+    won = [contest.winner.rule.name] if contest.winner else []
+    names = sorted([loss.rule.name for loss in contest.losses] + won)
     assert names == sorted(rule.name for rule in rules)
-    assert all(loss.words for loss in lost)
+    assert all(loss.words for loss in contest.losses)
 
 
 def test_a_rule_on_trial_contends_in_a_lane_of_its_own() -> None:

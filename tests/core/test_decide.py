@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from autoheal.core.decide import decide
 from autoheal.core.evidence import describe
+from autoheal.core.fold import Happening
 from autoheal.core.limits import Limits
-from autoheal.core.readings import Reading
 from autoheal.core.rule import Aggregate, Comparison, Match, Rule
 from autoheal.core.state import State
-from autoheal.model import ActionKind, Evidence, Mode, OutcomeKind, Verdict
+from autoheal.model import ActionKind, Evidence, Mode, OutcomeKind
 from autoheal.records import decision_body, identified
 from builders import (
     CPU_HIGH,
@@ -73,12 +73,37 @@ def test_a_decision_says_everything_about_itself() -> None:
         ),
         (
             scale_up(when=event_condition()),
-            Evidence("oom_killed events in 10m", 7.5, "at least 1"),
+            Evidence("oom_killed events in 10m", 1.0, "at least 1"),
+        ),
+        (
+            scale_up(when=event_condition("task_failed", exit_codes=(1, 125))),
+            Evidence("task_failed (exit code 1 to 125) events in 10m", 0.0, "at least 1"),
+        ),
+        (
+            scale_up(when=event_condition("task_failed", exit_codes=(137, 137))),
+            Evidence("task_failed (exit code 137) events in 10m", 0.0, "at least 1"),
+        ),
+        (
+            scale_up(when=event_condition("task_rejected", reason="image")),
+            Evidence("task_rejected (image) events in 10m", 0.0, "at least 1"),
+        ),
+        (
+            scale_up(when=metric_condition(over_time=Aggregate.SLOPE)),
+            Evidence("mean over tasks, slope of cpu_percent per minute over 2m", 7.5, "above 80"),
+        ),
+        (
+            scale_up(when=metric_condition("tasks_missing", over_time=Aggregate.MIN)),
+            Evidence("min tasks_missing over 2m", 7.5, "above 80"),
         ),
     ],
 )
 def test_evidence_is_told_in_words(rule: Rule, evidence: Evidence) -> None:
-    assert describe(rule, Reading(Verdict.TRUE, 7.5)) == evidence
+    world = scene(rule, figures={"web": 7.5})
+    world.tick()
+    world.happen("oom_killed")
+    state = world.state.services["web"]
+    now = (world.now_ms, world.snapshot())
+    assert describe(rule, world.services["web"], state, now) == (evidence,)
 
 
 def test_time_may_stand_still_and_never_goes_back() -> None:
@@ -185,7 +210,7 @@ def test_the_order_in_which_services_became_known_does_not_matter(order: list[st
         for name in names:
             world.put(service(name))
             world.figures[name] = 90.0
-            world.events["oom_killed", name] = [NOW]
+            world.events["oom_killed", name] = [Happening(NOW, f"{name}.1")]
         said = [decision_body(made) for made in world.tick()]
         return said + [decision_body(made) for made in world.tick()]
 

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from autoheal.core.breaker import Circuit
+from autoheal.core.fold import Happening
 from autoheal.core.rule import Comparison, Rule
 from autoheal.core.state import Flight, Lane, LaneState, Phase
 from autoheal.model import Decision, Mode, OutcomeKind
@@ -364,12 +365,12 @@ def test_a_rule_on_trial_respects_real_actions() -> None:
 
 def test_one_event_does_not_act_twice() -> None:
     world = scene(scale_up(when=event_condition()))
-    world.events["oom_killed", "web"] = [world.now_ms]
+    world.happen("oom_killed")
     (decided,) = world.tick()
     world.apply(decided)
     world.tick()
     assert world.wait(2 * MINUTE) == ()
-    world.events["oom_killed", "web"].append(world.now_ms + 1)
+    world.events["oom_killed", "web"].append(Happening(world.now_ms + 1, "web.1"))
     assert len(world.tick()) == 1
 
 
@@ -379,7 +380,7 @@ def test_one_event_does_not_act_twice() -> None:
 )
 def test_events_count_as_long_as_the_rule_looks_back(age_ms: int, *, counts: bool) -> None:
     world = scene(scale_up(when=event_condition(over_ms=10 * MINUTE)))
-    world.events["oom_killed", "web"] = [world.now_ms + STEP - age_ms]
+    world.events["oom_killed", "web"] = [Happening(world.now_ms + STEP - age_ms, "web.1")]
     assert bool(world.tick()) is counts
 
 

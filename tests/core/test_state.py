@@ -13,17 +13,19 @@ from autoheal.core.state import (
     Flight,
     Lane,
     LaneState,
+    Page,
     Phase,
     RuleState,
     Seen,
     ServiceState,
     State,
+    Trial,
     pack_overall,
     pack_service,
     unpack,
 )
 from autoheal.errors import BadRecordError
-from autoheal.model import ActionKind, Mode
+from autoheal.model import ActionKind, Deed, Incident, Mode
 from builders import NOW
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -44,7 +46,19 @@ flights = st.builds(
     whole,
     whole,
 )
-lanes = st.builds(LaneState, maybe, maybe, maybe, text, st.none() | flights)
+lanes = st.builds(LaneState, maybe, maybe, maybe, maybe, text, st.none() | flights)
+trials = st.builds(Trial, text, st.sampled_from(ActionKind), st.sampled_from(Mode), whole)
+deeds = st.builds(Deed, text, text, text, text, whole, text)
+incidents = st.builds(
+    Incident,
+    *[text] * 4,
+    whole,
+    text,
+    *[maybe] * 4,
+    text,
+    st.lists(deeds, max_size=2).map(tuple),
+)
+pages = st.builds(Page, text, text, text, st.sampled_from(Mode), text, text)
 services = st.builds(
     ServiceState,
     text,
@@ -53,13 +67,31 @@ services = st.builds(
     maybe,
     st.dictionaries(text, st.builds(RuleState, text, whole, st.booleans(), text), max_size=2),
     st.dictionaries(st.sampled_from(Lane), lanes, max_size=2),
-    st.dictionaries(text, st.builds(Alarm, text, text, st.sampled_from(Mode)), max_size=2),
+    st.dictionaries(text, st.builds(Alarm, text, text, st.sampled_from(Mode), text), max_size=2),
+    st.dictionaries(text, st.lists(whole, max_size=3).map(tuple), max_size=2),
     st.dictionaries(text, whole, max_size=2),
+    st.dictionaries(text, trials, max_size=2),
+    st.dictionaries(text, whole, max_size=2),
+    st.dictionaries(text, whole, max_size=2),
+    st.none() | incidents,
+    maybe,
+    whole,
 )
 identities = text.filter(lambda name: name != OVERALL_FIELD)
 breakers = st.builds(Breaker, st.sampled_from(Circuit), whole, whole, text)
 states = st.builds(
-    State, whole, whole, whole, text, breakers, st.dictionaries(identities, services, max_size=3)
+    State,
+    whole,
+    whole,
+    whole,
+    text,
+    breakers,
+    st.dictionaries(text, text, max_size=2),
+    maybe,
+    st.dictionaries(st.sampled_from(Mode), st.lists(whole, max_size=2).map(tuple), max_size=2),
+    st.dictionaries(text, pages, max_size=2),
+    maybe,
+    st.dictionaries(identities, services, max_size=3),
 )
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoheal.core.swarm_view import SILENCE_MS, SwarmView
+from autoheal.core.swarm_view import SILENCE_MS, Downtime, Stay, SwarmView, Wish
 from autoheal.model import Inventory
 from builders import LONG_AGO, MINUTE, NOW, inventory, node, service, task
 
@@ -240,3 +240,149 @@ def test_a_jobs_task_is_running_though_it_is_meant_to_complete() -> None:
     span = view.spans["job.1"]
     assert span.is_running
     assert span.ended_ms is None
+
+
+def test_a_task_that_is_gone_without_a_word_does_not_run_any_more() -> None:
+    view = view_of(inventory(tasks=[task()]), inventory())
+    assert not view.spans["web.1"].is_running
+
+
+@pytest.mark.parametrize("state", ["failed", "rejected"])
+def test_a_task_that_went_wrong_is_told_once(state: str) -> None:
+    view, told = SwarmView(), []
+    wrong = task(state=state, desired="shutdown", index=11, since_ms=NOW - 5)
+    later = task(state=state, desired="remove", index=12, since_ms=NOW - 5)
+    for index, shown in enumerate([task(), wrong, wrong, later]):
+        spans = view.fold(inventory(tasks=[shown], index=100 + index), NOW)
+        told.append([(span.task.state, span.ended_ms) for span in spans])
+    assert told == [[], [(state, NOW - 5)], [], []]
+
+
+def test_a_task_first_seen_failed_is_told_with_its_own_date() -> None:
+    spans = SwarmView().fold(inventory(tasks=[task(state="failed", since_ms=LONG_AGO)]), NOW)
+    assert [span.ended_ms for span in spans] == [LONG_AGO]
+
+
+@pytest.mark.parametrize("state", ["failed", "rejected", "shutdown", "complete", "orphaned"])
+def test_a_task_that_was_already_to_stop_does_not_go_wrong(state: str) -> None:
+    view = view_of(inventory(tasks=[task()]))
+    view.fold(inventory(tasks=[task(desired="shutdown", index=11)]), NOW)
+    over = task(state=state, desired="shutdown", index=12, since_ms=NOW)
+    assert list(view.fold(inventory(tasks=[over]), NOW)) == []
+
+
+def test_nothing_is_entered_after_it_was_seen() -> None:
+    """The clock of a task's node may be ahead of the publisher's."""
+    view = view_of(
+        inventory(
+            tasks=[
+                task("a", since_ms=NOW + MINUTE),
+                task("b", state="failed", since_ms=NOW + MINUTE),
+                task("c", state="pending", since_ms=NOW + MINUTE),
+            ]
+        )
+    )
+    assert view.spans["a"].running_from_ms == NOW
+    assert view.spans["b"].ended_ms == NOW
+    assert view.spans["c"].pending.from_ms == NOW
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        inventory(nodes=[node(state="down", index=11)], index=101),
+        inventory(keyframe=False, nodes=[node(state="down", index=11)], index=101),
+    ],
+)
+def test_a_node_is_down_from_when_that_is_seen_until_it_is_back_or_gone(shown: Inventory) -> None:
+    for end in (
+        inventory(nodes=[node(index=12)], index=102),
+        inventory(index=102),
+        inventory(nodes=[node(state="unknown", index=12)], index=102),
+    ):
+        view = view_of(inventory(nodes=[node()]), at_ms=NOW)
+        view.fold(shown, NOW + 5)
+        view.fold(inventory(nodes=[node(state="down", index=11)], index=101), NOW + 7)
+        assert view.downtimes == (Downtime("node-1", NOW + 5),)
+        view.fold(end, NOW + 9)
+        assert view.downtimes == (Downtime("node-1", NOW + 5, NOW + 9),)
+
+
+@pytest.mark.parametrize(("before_ms", "known"), [(NOW + 9, True), (NOW + 10, False)])
+def test_a_nodes_downtime_is_forgotten_with_the_tasks_it_took(
+    before_ms: int, *, known: bool
+) -> None:
+    view = view_of(inventory(tasks=[task()], nodes=[node()]), at_ms=NOW)
+    given_up = [task(desired="shutdown", index=11)]
+    view.fold(inventory(tasks=given_up, nodes=[node(state="down", index=11)]), NOW + 1)
+    view.forget(NOW + MINUTE)
+    assert "web.1" in view.spans
+    view.fold(inventory(tasks=given_up, nodes=[node(index=12)]), NOW + 9)
+    view.forget(before_ms)
+    assert bool(view.downtimes) is known
+    assert ("web.1" in view.spans) is known
+
+
+def test_what_is_wanted_is_remembered_when_it_changes_and_only_then() -> None:
+    view = SwarmView()
+    for index, (replicas, update_state) in enumerate([(2, ""), (2, ""), (3, ""), (3, "paused")]):
+        shown = service(replicas=replicas, update_state=update_state, index=index)
+        view.fold(inventory(services=[shown]), NOW + index)
+    assert view.wishes == {
+        "web": [Wish(NOW, 2, ""), Wish(NOW + 2, 3, ""), Wish(NOW + 3, 3, "paused")]
+    }
+    view.fold(inventory(), NOW + 9)
+    assert view.wishes == {}
+
+
+def test_the_past_does_not_run_backwards_for_an_entry_that_is_true_of_earlier() -> None:
+    view = view_of(inventory(services=[service(replicas=2)], nodes=[node()]), at_ms=NOW)
+    late = inventory(
+        services=[service(replicas=3, index=11)], nodes=[node(state="down", index=11)], index=101
+    )
+    view.fold(late, NOW - MINUTE)
+    assert [wish.ms for wish in view.wishes["web"]] == [NOW, NOW]
+    assert [downtime.from_ms for downtime in view.downtimes] == [NOW]
+    assert view.seen_ms == [NOW, NOW]
+
+
+def test_the_times_of_inventories_count_from_the_first_whole_one_that_is_not_stale() -> None:
+    view = SwarmView()
+    for at_ms, keyframe, index in (
+        (NOW, False, 100),
+        (NOW + 1, True, 100),
+        (NOW + 2, False, 99),
+        (NOW + 3, False, 101),
+    ):
+        view.fold(inventory(keyframe=keyframe, index=index), at_ms)
+    assert view.seen_ms == [NOW + 1, NOW + 3]
+
+
+@pytest.mark.parametrize(
+    ("before_ms", "kept"),
+    [
+        (NOW - 1, [NOW, NOW + 2, NOW + 5]),
+        (NOW + 1, [NOW, NOW + 2, NOW + 5]),
+        (NOW + 2, [NOW + 2, NOW + 5]),
+        (NOW + 4, [NOW + 2, NOW + 5]),
+        (NOW + 9, [NOW + 5]),
+    ],
+)
+def test_what_held_at_the_time_is_kept_with_what_came_after(
+    before_ms: int, kept: list[int]
+) -> None:
+    view = SwarmView()
+    for after_ms in (0, 2, 5):
+        shown = service(replicas=after_ms, index=10 + after_ms)
+        view.fold(inventory(services=[shown]), NOW + after_ms)
+    view.forget(before_ms)
+    assert view.seen_ms == kept
+    assert [wish.ms for wish in view.wishes["web"]] == kept
+
+
+def test_a_task_that_was_seen_ended_is_on_its_way_no_more() -> None:
+    """Swarm's states only go forward; a publisher that tells otherwise opens nothing again."""
+    view = view_of(inventory(tasks=[task(state="failed", index=10)]))
+    view.fold(inventory(tasks=[task(state="pending", index=11)]), NOW)
+    span = view.spans["web.1"]
+    assert (span.pending, span.starting) == (Stay(), Stay())

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoheal.core.window import INITIAL_COLUMNS, SPARE_SLOTS, Window
+from autoheal.core.ring import INITIAL_COLUMNS
+from autoheal.core.window import SPARE_SLOTS, Window
 from autoheal.metrics import MEASURED, METRIC_BY_NAME
 from autoheal.model import Service
 from builders import NOW, STEP, batch, roster_row, service
@@ -241,7 +242,7 @@ def test_silent_containers_are_forgotten_and_their_columns_used_again() -> None:
         assert made.containers == 1
         assert read(made, [now_ms // STEP], f"t{generation}") == [float(generation)]
     assert made.column("t0") is None
-    assert len(made._last_slot) == INITIAL_COLUMNS
+    assert made._ring.width == INITIAL_COLUMNS
 
 
 def test_a_reused_column_shows_nothing_of_its_last_owner() -> None:

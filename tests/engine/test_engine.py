@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,9 +30,9 @@ from autoheal.core.state import (
     pack_service,
     unpack,
 )
-from autoheal.engine import Engine, Rulebook
+from autoheal.engine import Engine, Rulebook, reach_ms
 from autoheal.errors import AutohealError
-from autoheal.model import ActionKind, Mode, Outcome, OutcomeKind
+from autoheal.model import ActionKind, Command, Incident, Mode, Outcome, OutcomeKind
 from autoheal.ports import Lease, Write
 from autoheal.telemetry import Telemetry
 from store.servers import DURABLE, TcpServer, raw
@@ -37,6 +40,8 @@ from store.servers import DURABLE, TcpServer, raw
 KEY = b"k" * 32
 STEP_MS = 1_000
 WINDOW_S = 4
+WINDOW_OF_RULE = 2 * builders.MINUTE
+SPARE = 20_000
 RULES = {
     "rules.yaml": b"""
 rules:
@@ -45,11 +50,24 @@ rules:
     then: {action: scale_up, by: 1, max: 5}
 """
 }
+# What is told of a kill for memory, and for how long: that of one window.
+PAGE = {
+    "rules.yaml": b"""
+rules:
+  - name: oom
+    when: {event: oom_killed, over: 4s, at_least: 1}
+    then: {action: escalate, severity: critical}
+"""
+}
 LIMITS = Limits(
     step_ms=STEP_MS,
     deploy_hold_ms=0,
     operator_hold_ms=0,
+    node_hold_ms=0,
     warm_up_ms=0,
+    group_wait_ms=0,
+    saturated_window_ms=WINDOW_S * 1_000,
+    recovery_ms=3_000,
     inventory_stale_ms=600_000,
     handover_ms=600_000,
 )
@@ -95,10 +113,15 @@ class Scene:
     def memory(self) -> Memory:
         return Memory(stores.connect_to(self.server.url, self.clock), self.clock)
 
-    def engine(self, name: str, memory: stores.Memory | None = None) -> Engine:
+    def engine(
+        self,
+        name: str,
+        memory: stores.Memory | None = None,
+        rules: Mapping[str, bytes] = RULES,
+    ) -> Engine:
         return Engine(
             store=memory or self.memory(),
-            rulebook=Rulebook(rulefile.parse(RULES), RULES),
+            rulebook=Rulebook(rulefile.parse(rules), rules),
             limits=LIMITS,
             key=KEY,
             clock=self.clock,
@@ -121,12 +144,25 @@ class Scene:
         )
         task = builders.task(since_ms=an_hour_ago)
         inventory = builders.inventory(
-            services=[service], tasks=[task], keyframe=True, clock_ms=wall
+            services=[service],
+            tasks=[task],
+            nodes=[builders.node()],
+            keyframe=True,
+            clock_ms=wall,
         )
         self.write(records.INVENTORY, records.pack_inventory(inventory))
         for age_s in range(WINDOW_S + 2, -1, -1):
             sampled = builders.batch({"web.1": [cores]}, roster=[builders.roster_row()])
             self.write(records.SAMPLES, records.pack_samples(sampled), age_s=age_s)
+
+    def kill_for_memory(self) -> None:
+        """The kernel kills a process of the service."""
+        self.write(records.EVENTS, records.pack_event(builders.event("oom_killed")))
+
+    def reset(self, rule: str = "") -> None:
+        """Somebody lets the rule act on the service again."""
+        command = Command("reset", "web", rule, "ann@host")
+        self.write(records.COMMANDS, records.pack_command(command))
 
     def __post_init__(self) -> None:
         self.writer = self.memory()
@@ -134,6 +170,13 @@ class Scene:
     def entries(self, stream: str) -> Sequence[Mapping[str, bytes]]:
         found = self.memory().reader((stream,), since_ms=0).cut().entries
         return [entry.fields for entry in found]
+
+    def incidents(self) -> list[Incident]:
+        return [records.unpack_incident(fields) for fields in self.entries(records.INCIDENTS)]
+
+    def web(self) -> ServiceState:
+        """What is remembered of the service."""
+        return unpack(self.memory().state()).services["web"]
 
     def ticks(self) -> list[int]:
         return [records.unpack_tick(fields).number for fields in self.entries(records.TICKS)]
@@ -152,6 +195,26 @@ def tick_until(engine: Engine, condition: Callable[[], object], limit_s: float =
         assert time.monotonic() < deadline
         engine.tick()
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reach"),
+    [
+        ({}, 10 * builders.MINUTE),
+        ({"saturated_window_ms": builders.HOUR}, builders.HOUR + WINDOW_OF_RULE + SPARE),
+        ({"outage_window_ms": builders.HOUR}, builders.HOUR),
+        ({"recovery_ms": builders.HOUR}, builders.HOUR),
+    ],
+    ids=["ended tasks", "saturated nodes", "outages", "recovery"],
+)
+def test_a_fold_reaches_back_to_all_that_decisions_look_at_and_a_keyframe_before_it(
+    changes: dict[str, int], reach: int
+) -> None:
+    rules = builders.rule_set(
+        builders.scale_up(when=builders.metric_condition(over_ms=WINDOW_OF_RULE))
+    )
+    limits = dataclasses.replace(Limits(), **changes)
+    assert reach_ms(rules, limits) == reach + 6 * builders.MINUTE
 
 
 def test_it_decides_nothing_before_a_whole_inventory(scene: Scene) -> None:
@@ -225,6 +288,124 @@ def test_a_commit_whose_reply_was_lost_happens_once(scene: Scene) -> None:
     tick_until(engine, lambda: len(scene.ticks()) >= 3)
     assert scene.ticks() == list(range(1, len(scene.ticks()) + 1))
     assert len(scene.entries(records.DECISIONS)) == 1
+
+
+def test_an_incident_is_written_with_the_tick_that_changed_it(scene: Scene) -> None:
+    scene.publish()
+    memory = scene.memory()
+    engine = scene.engine("one", memory, PAGE)
+    tick_until(engine, scene.ticks)
+    scene.kill_for_memory()
+    tick_until(engine, scene.incidents)
+    first, *later = scene.incidents()
+    assert (first.service, first.end, first.acted_ms) == ("web", "open", None)
+    assert first.evidence.startswith("oom_killed")
+    assert scene.web().incident == (later or [first])[-1], "the last record is the valid one"
+
+
+def test_an_incident_whose_commit_was_not_confirmed_is_written_once(scene: Scene) -> None:
+    scene.publish()
+    memory = scene.memory()
+    engine = scene.engine("one", memory, PAGE)
+    tick_until(engine, scene.ticks)
+    scene.kill_for_memory()
+    memory.lose_commit_replies = 1
+    with pytest.raises(ConnectionError):
+        tick_until(engine, lambda: False)
+    count = len(scene.ticks())
+    tick_until(engine, lambda: scene.incidents() and len(scene.ticks()) > count + 2)
+    found = scene.incidents()
+    assert len(set(found)) == len(found)
+    assert engine._telemetry.registry.get_sample_value("autoheal_outage") == 0
+
+
+def test_an_incident_that_is_over_is_told_and_measured(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.publish()
+    engine = scene.engine("one", rules=PAGE)
+    tick_until(engine, scene.ticks)
+    scene.kill_for_memory()
+    with caplog.at_level(logging.INFO):
+        tick_until(engine, lambda: any(each.end != "open" for each in scene.incidents()))
+    ended = scene.incidents()[-1]
+    assert (ended.end, ended.rule) == ("escalated", "oom")
+    assert scene.web().incident is None
+    (line,) = [r.getMessage() for r in caplog.records if "incident" in r.getMessage()]
+    assert re.fullmatch(
+        r"web: incident escalated: oom_killed[^:]*:"
+        r" detected after \d+s, told after \d+s, recovered after \d+s",
+        line,
+    )
+    value = engine._telemetry.registry.get_sample_value
+    assert value("autoheal_incidents_total", {"end": "escalated"}) == 1
+    assert value("autoheal_time_to_detect_seconds_count") == 1
+    assert value("autoheal_time_to_act_seconds_count") == 0
+    assert value("autoheal_time_to_recover_seconds_sum") == pytest.approx(
+        ((ended.recovered_ms or 0) - ended.opened_ms) / 1000
+    )
+
+
+def test_an_incident_ends_with_its_service(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    scene.publish()
+    engine = scene.engine("one", rules=PAGE)
+    tick_until(engine, scene.ticks)
+    scene.kill_for_memory()
+    tick_until(engine, scene.incidents)
+    gone = builders.inventory(keyframe=False, gone=["web"], index=200)
+    scene.write(records.INVENTORY, records.pack_inventory(gone))
+    with caplog.at_level(logging.INFO):
+        tick_until(engine, lambda: scene.incidents()[-1].end != "open")
+    (line,) = [r.getMessage() for r in caplog.records if "incident" in r.getMessage()]
+    assert line.endswith(", the service was removed or switched off")
+    value = engine._telemetry.registry.get_sample_value
+    assert value("autoheal_time_to_recover_seconds_count") == 0
+
+
+def quarantine(scene: Scene) -> None:
+    """The rule did not help on the service: as if an earlier tick had found so."""
+    state = dataclasses.replace(scene.web(), quarantined={"cpu-high": 1})
+    with raw(scene.server.url) as client:
+        client.hset("ah:state", "web", pack_service(state))
+
+
+def test_a_reset_ends_a_quarantine_once(scene: Scene) -> None:
+    scene.publish()
+    engine = scene.engine("one")
+    tick_until(engine, scene.ticks)
+    engine.stop()
+    quarantine(scene)
+
+    engine = scene.engine("two")
+    quarantined = functools.partial(
+        engine._telemetry.registry.get_sample_value, "autoheal_quarantined"
+    )
+    count = len(scene.ticks())
+    tick_until(engine, lambda: len(scene.ticks()) > count)
+    assert quarantined() == 1
+    scene.reset("cpu-high")
+    tick_until(engine, lambda: not scene.web().quarantined)
+    assert quarantined() == 0
+    engine.stop()
+
+    quarantine(scene)
+    engine = scene.engine("three")
+    count = len(scene.ticks())
+    tick_until(engine, lambda: len(scene.ticks()) > count + 3)
+    assert scene.web().quarantined, "the command is history"
+
+
+def test_who_no_longer_leads_tells_of_no_quarantine(scene: Scene) -> None:
+    scene.publish()
+    tick_until(scene.engine("one"), scene.ticks)
+    quarantine(scene)
+    with raw(scene.server.url) as client:
+        client.delete("ah:lease:engine")
+    engine = scene.engine("two")
+    value = engine._telemetry.registry.get_sample_value
+    tick_until(engine, lambda: value("autoheal_quarantined") == 1)
+    engine.stop()
+    assert value("autoheal_quarantined") == 0
 
 
 def test_an_engine_that_lost_its_lease_unawares_writes_nothing(scene: Scene) -> None:
@@ -344,6 +525,10 @@ def test_recorded_ticks_can_be_repeated_from_what_the_engine_kept(scene: Scene) 
         decision.id, decision.service, OutcomeKind.WOULD_APPLY, "dry run", Mode.DRY_RUN
     )
     scene.write(records.OUTCOMES, records.pack_outcome(outcome))
+    scene.kill_for_memory()
+    tick_until(engine, lambda: scene.web().acted and scene.incidents())
+    scene.reset()
+    tick_until(engine, lambda: scene.web().forgiven)
     count = len(scene.ticks())
     tick_until(engine, lambda: len(scene.ticks()) > count + 2)
     engine.stop()

@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Any
 
 from autoheal import records
+from autoheal.actions import ACTIONS
 from autoheal.adapters.actuators import DryRunActuator, LiveActuator
 from autoheal.errors import RemoteRefused, RemoteUnreachable
 from autoheal.executor import Executor, Pace
@@ -33,12 +34,21 @@ from autoheal.model import (
 from autoheal.ports import JsonObject, Write
 from autoheal.records import DECISIONS, INTENTS, OUTCOMES
 from autoheal.telemetry import Telemetry
+from autoheal.units import MIB
 
 KEY = b"k" * 32
 START_MS = 1_700_000_000_000
 VERSION = 100
 SERVICE = "websvc"
 STRANGER = "writes nonsense"
+LEAVES = tuple({each.leaf.path: each.leaf for each in ACTIONS.values() if each.leaf}.values())
+# What each action that changes a service does to the one of `rich_spec`.
+CHANGES = {
+    ActionKind.SCALE_UP: (2, 3),
+    ActionKind.SCALE_DOWN: (2, 1),
+    ActionKind.RESTART: (4, 5),
+    ActionKind.RAISE_MEMORY: (64 * MIB, 164 * MIB),
+}
 
 
 class Crash(BaseException):
@@ -341,8 +351,9 @@ class Commit:
     after: dict[str, Any]
 
     @property
-    def moved_replicas(self) -> bool:
-        return replicas(self.before) != replicas(self.after)
+    def moved(self) -> list[str]:
+        """The leaves that it changed, by their paths."""
+        return [leaf.path for leaf in LEAVES if leaf.read(self.before) != leaf.read(self.after)]
 
 
 @dataclass
@@ -472,7 +483,7 @@ def rich_spec(replicas_now: int = 2, labels: Mapping[str, str] | None = None) ->
         "Labels": {
             "com.docker.stack.namespace": "shop",
             LABEL_ENABLE: "true",
-            LABEL_ALLOW: "scale_up,scale_down",
+            LABEL_ALLOW: "scale_up,scale_down,restart,raise_memory",
             **(labels or {}),
         },
         "TaskTemplate": {
@@ -487,7 +498,10 @@ def rich_spec(replicas_now: int = 2, labels: Mapping[str, str] | None = None) ->
                 "DNSConfig": {},
                 "Isolation": "default",
             },
-            "Resources": {"Limits": {"NanoCPUs": 500_000_000}, "Reservations": {}},
+            "Resources": {
+                "Limits": {"NanoCPUs": 500_000_000, "MemoryBytes": 64 * MIB},
+                "Reservations": {},
+            },
             "RestartPolicy": {"Condition": "any", "Delay": 5_000_000_000, "MaxAttempts": 0},
             "Placement": {"Platforms": [{"Architecture": "amd64", "OS": "linux"}]},
             "Networks": [{"Target": "n1", "Aliases": ["web"]}],
@@ -504,6 +518,11 @@ def rich_spec(replicas_now: int = 2, labels: Mapping[str, str] | None = None) ->
 def replicas(spec: Mapping[str, Any]) -> int:
     found: int = spec["Mode"]["Replicated"]["Replicas"]
     return found
+
+
+def set_replicas(count: int) -> Callable[[dict[str, Any]], None]:
+    """An operator's change."""
+    return lambda spec: spec["Mode"]["Replicated"].update(Replicas=count)
 
 
 def a_decision(**changes: Any) -> Decision:  # noqa: ANN401  # any field of a decision
@@ -528,6 +547,12 @@ def a_decision(**changes: Any) -> Decision:  # noqa: ANN401  # any field of a de
         expires_at_ms=START_MS + 60_000,
     )
     return records.identified(replace(decision, **changes))
+
+
+def a_decision_to(action: ActionKind, **changes: Any) -> Decision:  # noqa: ANN401  # as a_decision
+    """A decision that is right for the service as `rich_spec` has it."""
+    start, target = CHANGES[action]
+    return a_decision(action=action, start=start, target=target, **changes)
 
 
 @dataclass
@@ -577,9 +602,9 @@ class World:
         return labels.get(LABEL_DECISION) == decision.id
 
     @property
-    def scalings(self) -> list[Commit]:
-        """The accepted writes that changed the number of replicas."""
-        return [commit for commit in self.swarm.commits if commit.moved_replicas]
+    def acts(self) -> list[Commit]:
+        """The accepted writes that changed a leaf; the others changed nothing but labels."""
+        return [commit for commit in self.swarm.commits if commit.moved]
 
     def outcomes_of(self, decision: Decision) -> list[Outcome]:
         return [found for found in self.store.outcomes() if found.decision == decision.id]

@@ -6,23 +6,30 @@ passes without reaching it.
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import count
+from typing import Any
 
 import pytest
 
-from autoheal.model import OWN_LABELS, Decision, Mode, OutcomeKind
+from autoheal.actions import ACTIONS
+from autoheal.model import LABEL_DECISION, OWN_LABELS, ActionKind, Decision, Mode, OutcomeKind
 from executor.fakes import (
+    CHANGES,
     SERVICE,
+    Commit,
     Crash,
     Fault,
     Loss,
     World,
     a_decision,
+    a_decision_to,
     replicas,
     rich_spec,
+    set_replicas,
 )
 
 TAKEOVER_S = 16
@@ -46,8 +53,8 @@ def assert_invariants(world: World, *decisions: Decision) -> None:
     audited = [body["decision"] for kind, body in world.audit.lines if kind == "intent"]
     for decision in decisions:
         applied = sum(
-            after["Labels"].get("autoheal.decision") == decision.id
-            for after in (commit.after for commit in world.scalings)
+            after["Labels"].get(LABEL_DECISION) == decision.id
+            for after in (commit.after for commit in world.acts)
         )
         assert applied <= 1
         assert intents[decision.id] <= 1
@@ -57,23 +64,33 @@ def assert_invariants(world: World, *decisions: Decision) -> None:
             assert decision.id in audited
         outcome = world.the_outcome_of(decision)
         assert outcome.kind in FINAL_TRUTH[bool(applied)], outcome
-    assert len(world.scalings) <= len(decisions)
+    assert len(world.acts) <= len(decisions)
+    kinds = {decision.id: decision.action for decision in decisions}
     for commit in world.swarm.commits:
-        assert differs_only_in_what_is_ours(commit.before, commit.after)
+        assert differs_only_in_what_is_ours(commit)
+        if commit.moved:
+            leaf = ACTIONS[kinds[commit.after["Labels"][LABEL_DECISION]]].leaf
+            assert leaf is not None
+            assert commit.moved == [leaf.path]
 
 
-def differs_only_in_what_is_ours(before: dict[str, object], after: dict[str, object]) -> bool:
-    return _others(before) == _others(after)
+def differs_only_in_what_is_ours(commit: Commit) -> bool:
+    """Whether it changed one leaf at most, the one of its decision, and labels of ours."""
+    return len(commit.moved) <= 1 and _others(commit.before) == _others(commit.after)
 
 
-def _others(spec: dict[str, object]) -> dict[str, object]:
-    """The spec without what autoheal may change in these tests."""
-    labels = spec["Labels"]
-    assert isinstance(labels, dict)
-    foreign = {name: text for name, text in labels.items() if not name.startswith(OWN_LABELS)}
-    assert isinstance(spec["Mode"], dict)
-    mode = {kind: {**how, "Replicas": None} for kind, how in spec["Mode"].items()}
-    return {**spec, "Labels": foreign, "Mode": mode}
+def _others(spec: dict[str, Any]) -> dict[str, Any]:
+    """The spec without what autoheal may change."""
+    others = copy.deepcopy(spec)
+    others["Labels"] = {n: text for n, text in spec["Labels"].items() if not is_ours(n)}
+    del others["Mode"]["Replicated"]["Replicas"]
+    del others["TaskTemplate"]["ForceUpdate"]
+    del others["TaskTemplate"]["Resources"]["Limits"]["MemoryBytes"]
+    return others
+
+
+def is_ours(label: str) -> bool:
+    return label.startswith(OWN_LABELS)
 
 
 def crashed_at(world: World, number: int, seconds: int = LIFE_S) -> bool:
@@ -109,8 +126,11 @@ def arranged(faults: Sequence[Fault | None], losses: Sequence[Loss | None] = ())
 
 @pytest.mark.parametrize("after_s", [0.0, 300.0], ids=["at once", "when all has expired"])
 @pytest.mark.parametrize("faults", POST_FAULTS, ids=lambda faults: "+".join(f.name for f in faults))
-def test_death_at_every_step(faults: Sequence[Fault | None], after_s: float) -> None:
-    decision = a_decision()
+@pytest.mark.parametrize("action", CHANGES)
+def test_death_at_every_step(
+    action: ActionKind, faults: Sequence[Fault | None], after_s: float
+) -> None:
+    decision = a_decision_to(action)
 
     def arrange() -> World:
         world = arranged(faults)
@@ -165,7 +185,7 @@ def test_death_at_every_step_and_again_at_every_step_of_the_successor(fault: Fau
 
 
 def test_death_at_every_step_with_two_decisions_each_delivered_twice() -> None:
-    decisions = a_decision(), a_decision(service="other")
+    decisions = a_decision(), a_decision_to(ActionKind.RESTART, service="other")
 
     def arrange() -> World:
         world = arranged([Fault.NO_LEADER_APPLIED])
@@ -179,7 +199,7 @@ def test_death_at_every_step_with_two_decisions_each_delivered_twice() -> None:
         world.decide(decisions[0])
         world.run(world.executor(), LIFE_S)
         assert_invariants(world, *decisions)
-        assert len(world.scalings) == 2
+        assert len(world.acts) == 2
 
 
 @pytest.mark.parametrize("fault", [None, Fault.LOST_REPLY, Fault.NO_LEADER_LOST])
@@ -192,12 +212,12 @@ def test_an_operator_between_two_lives_wins(fault: Fault | None) -> None:
         return world
 
     for _, world in every_point(arrange):
-        scaled = len(world.scalings)
-        world.swarm.edit(SERVICE, lambda spec: spec["Mode"]["Replicated"].update(Replicas=7))
+        acted = len(world.acts)
+        world.swarm.edit(SERVICE, set_replicas(7))
         world.clock.advance(TAKEOVER_S)
         world.run(world.executor(), LIFE_S)
         assert_invariants(world, decision)
-        assert len(world.scalings) == scaled
+        assert len(world.acts) == acted
         assert replicas(world.spec) == 7
 
 
@@ -219,13 +239,15 @@ def test_death_at_every_step_and_dry_run_from_then_on(faults: Sequence[Fault | N
         kinds = [outcome.kind for outcome in world.final_outcomes_of(decision)]
         assert len(kinds) <= 1
         if OutcomeKind.WOULD_APPLY in kinds:
-            assert world.scalings == []
+            assert world.acts == []
 
 
-def overtaken_at(number: int, faults: Sequence[Fault | None]) -> tuple[World, Decision, str] | None:
+def overtaken_at(
+    number: int, decision: Decision, faults: Sequence[Fault | None]
+) -> tuple[World, str] | None:
     """An executor stands still at a point while another takes over; then it goes on."""
     world = arranged(faults)
-    decision = world.decide(a_decision())
+    world.decide(decision)
     first, second = world.executor(), world.executor()
     stood: list[str] = []
 
@@ -241,18 +263,21 @@ def overtaken_at(number: int, faults: Sequence[Fault | None]) -> tuple[World, De
     world.run(second, LIFE_S)
     world.clock.advance(TAKEOVER_S)
     world.run(first, LIFE_S)
-    return world, decision, stood[0]
+    return world, stood[0]
 
 
 @pytest.mark.parametrize("faults", POST_FAULTS, ids=lambda faults: "+".join(f.name for f in faults))
-def test_two_executors_interleaved_at_every_step(faults: Sequence[Fault | None]) -> None:
-    decision = a_decision()
+@pytest.mark.parametrize("action", CHANGES)
+def test_two_executors_interleaved_at_every_step(
+    action: ActionKind, faults: Sequence[Fault | None]
+) -> None:
+    decision = a_decision_to(action)
     for number in count():
-        overtaken = overtaken_at(number, faults)
+        overtaken = overtaken_at(number, decision, faults)
         if overtaken is None:
             assert number > 20
             return
-        world, decision, _ = overtaken
+        world, _ = overtaken
         assert_invariants(world, decision)
 
 

@@ -16,7 +16,10 @@ from autoheal.executor import Pace
 from autoheal.model import (
     LABEL_ALLOW,
     LABEL_DECISION,
+    LABEL_DRY_RUN,
     LABEL_ENABLE,
+    LABEL_MAX,
+    LABEL_MIN,
     LABEL_WITHDRAWN,
     ActionKind,
     Decision,
@@ -26,7 +29,9 @@ from autoheal.model import (
     OutcomeKind,
 )
 from autoheal.records import INTENTS, OUTCOMES
+from autoheal.units import MIB
 from executor.fakes import (
+    CHANGES,
     SERVICE,
     STRANGER,
     VERSION,
@@ -34,19 +39,33 @@ from executor.fakes import (
     Loss,
     World,
     a_decision,
+    a_decision_to,
     replicas,
     rich_spec,
+    set_replicas,
 )
 
 DAY_S = 24 * 3600
+LEAF_BY_HAND: dict[ActionKind, Callable[[dict[str, Any]], None]] = {
+    ActionKind.SCALE_UP: set_replicas(3),
+    ActionKind.SCALE_DOWN: set_replicas(1),
+    ActionKind.RESTART: lambda spec: spec["TaskTemplate"].update(ForceUpdate=5),
+    ActionKind.RAISE_MEMORY: lambda spec: spec["TaskTemplate"]["Resources"]["Limits"].update(
+        MemoryBytes=164 * MIB
+    ),
+}
 
 
 # applying
 
 
-def test_an_armed_decision_is_applied_with_one_leaf_and_one_label(world: World) -> None:
-    decision = world.decide(a_decision())
-    expected = rich_spec(3, {LABEL_DECISION: decision.id})
+@pytest.mark.parametrize(("action", "change"), LEAF_BY_HAND.items())
+def test_an_armed_decision_is_applied_with_one_leaf_and_one_label(
+    world: World, action: ActionKind, change: Callable[[dict[str, Any]], None]
+) -> None:
+    decision = world.decide(a_decision_to(action))
+    expected = rich_spec(labels={LABEL_DECISION: decision.id})
+    change(expected)
     world.run(world.executor())
     assert world.spec == expected
     assert world.the_outcome_of(decision) == Outcome(
@@ -60,11 +79,16 @@ def test_an_armed_decision_is_applied_with_one_leaf_and_one_label(world: World) 
     assert [post[1] for post in world.swarm.posts] == [VERSION]
 
 
-def test_a_decision_down_is_applied_too(world: World) -> None:
-    decision = world.decide(a_decision(action=ActionKind.SCALE_DOWN, target=1))
+def test_the_first_restart_of_a_service_starts_from_the_zero_that_swarm_leaves_out(
+    world: World,
+) -> None:
+    spec = rich_spec()
+    del spec["TaskTemplate"]["ForceUpdate"]
+    world.swarm.create(SERVICE, spec)
+    decision = world.decide(a_decision(action=ActionKind.RESTART, start=0, target=1))
     world.run(world.executor())
-    assert replicas(world.spec) == 1
     assert world.the_outcome_of(decision).kind is OutcomeKind.APPLIED
+    assert world.spec["TaskTemplate"] == {**spec["TaskTemplate"], "ForceUpdate": 1}
 
 
 def test_a_spec_whose_labels_are_null_is_never_armed(world: World) -> None:
@@ -99,17 +123,25 @@ def test_decisions_are_attempted_in_the_order_of_the_stream(world: World) -> Non
     assert [intent.decision for intent in world.store.intents()] == [first.id, second.id]
 
 
+@pytest.mark.parametrize(
+    ("action", "words"),
+    [
+        (ActionKind.SCALE_UP, "scale_up web 2->3"),
+        (ActionKind.SCALE_DOWN, "scale_down web 2->1"),
+        (ActionKind.RESTART, "restart web"),
+        (ActionKind.RAISE_MEMORY, "raise_memory web 64MiB->164MiB"),
+    ],
+)
 def test_outcomes_are_counted_by_kind_and_told_in_one_line(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: World, caplog: pytest.LogCaptureFixture, action: ActionKind, words: str
 ) -> None:
     caplog.set_level(logging.INFO)
-    decision = world.decide(a_decision())
+    decision = world.decide(a_decision_to(action))
     executor = world.executor()
     world.run(executor)
     (told,) = [record.getMessage() for record in caplog.records]
     assert told == (
-        f"{decision.id}: scale_up web from 2 to 3 (rule cpu-high): "
-        "APPLIED: the service reads back as posted"
+        f"{decision.id}: {words} (rule cpu-high): APPLIED: the service reads back as posted"
     )
     (sample,) = [
         sample
@@ -162,16 +194,22 @@ def test_a_previous_spec_that_is_not_the_one_we_read_is_named(world: World) -> N
 @pytest.mark.parametrize(
     ("decision", "labels", "reason"),
     [
-        (a_decision(), {LABEL_ENABLE: "1"}, "the service has no label autoheal.enable=true"),
-        (
-            a_decision(),
-            {LABEL_ALLOW: "scale_down, restart"},
-            "the service's label autoheal.allow does not name scale_up",
+        (a_decision(), {LABEL_ENABLE: "false"}, "the service has no label autoheal.enable=true"),
+        *(
+            (
+                a_decision_to(action),
+                {LABEL_ALLOW: ",".join(other for other in CHANGES if other is not action)},
+                f"the service's label autoheal.allow does not name {action}",
+            )
+            for action in CHANGES
         ),
-        (
-            a_decision(),
-            {LABEL_ALLOW: "scale_upwards"},
-            "the service's label autoheal.allow does not name scale_up",
+        *(
+            (
+                a_decision_to(action),
+                {LABEL_DRY_RUN: "true"},
+                "the service has the label autoheal.dry-run=true",
+            )
+            for action in CHANGES
         ),
         (a_decision(max_mode=Mode.DRY_RUN), {}, "decided for dry run only"),
     ],
@@ -190,9 +228,36 @@ def test_what_is_not_armed_is_only_told(
     assert world.store.intents() == []
 
 
-def test_blanks_in_the_list_of_allowed_actions_do_not_matter(world: World) -> None:
-    world.swarm.create(SERVICE, rich_spec(labels={LABEL_ALLOW: " scale_down , scale_up "}))
+@pytest.mark.parametrize("missing", [LABEL_ENABLE, LABEL_ALLOW])
+def test_a_service_without_either_label_is_not_armed(world: World, missing: str) -> None:
+    spec = rich_spec()
+    del spec["Labels"][missing]
+    world.swarm.create(SERVICE, spec)
     decision = world.decide(a_decision())
+    world.run(world.executor())
+    outcome = world.the_outcome_of(decision)
+    assert outcome.kind is OutcomeKind.WOULD_APPLY
+    assert missing in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("start", "target", "label"),
+    [(2, 3, {LABEL_MAX: "3"}), (2, 3, {LABEL_MIN: "3"}), (2, 1, {LABEL_MIN: "1"})],
+)
+def test_a_target_on_a_bound_of_the_labels_is_applied(
+    world: World, start: int, target: int, label: dict[str, str]
+) -> None:
+    world.swarm.create(SERVICE, rich_spec(labels=label))
+    action = ActionKind.SCALE_UP if target > start else ActionKind.SCALE_DOWN
+    decision = world.decide(a_decision(action=action, start=start, target=target))
+    world.run(world.executor())
+    assert world.the_outcome_of(decision).kind is OutcomeKind.APPLIED
+
+
+@pytest.mark.parametrize("action", [ActionKind.RESTART, ActionKind.RAISE_MEMORY])
+def test_bounds_of_replicas_say_nothing_of_other_leaves(world: World, action: ActionKind) -> None:
+    world.swarm.create(SERVICE, rich_spec(labels={LABEL_MIN: "1", LABEL_MAX: "2"}))
+    decision = world.decide(a_decision_to(action))
     world.run(world.executor())
     assert world.the_outcome_of(decision).kind is OutcomeKind.APPLIED
 
@@ -225,7 +290,7 @@ def test_a_decision_delivered_twice_is_applied_once(world: World) -> None:
     world.run(executor)
     world.decide(decision)
     world.run(executor)
-    assert len(world.scalings) == 1
+    assert len(world.acts) == 1
     assert world.the_outcome_of(decision).kind is OutcomeKind.APPLIED
 
 
@@ -477,7 +542,7 @@ def test_a_write_that_a_proxy_sent_twice_is_applied_and_known_to_be(world: World
     world.swarm.faults = [Fault.REPEATED]
     world.run(world.executor())
     assert world.the_outcome_of(decision).kind is OutcomeKind.APPLIED
-    assert len(world.scalings) == 1
+    assert len(world.acts) == 1
 
 
 @pytest.mark.parametrize(
@@ -497,7 +562,7 @@ def test_an_error_is_unconfirmed_and_then_settled(world: World, fault: Fault) ->
     world.swarm.thaw()
     kinds = [outcome.kind for outcome in world.outcomes_of(decision)]
     assert kinds == [OutcomeKind.UNCONFIRMED, OutcomeKind.APPLIED]
-    assert len(world.scalings) == 1
+    assert len(world.acts) == 1
     assert len(world.store.intents()) == 1
 
 
@@ -672,6 +737,26 @@ def test_an_old_write_in_doubt_is_withdrawn_and_never_carried_out_late(
     assert world.spec == rich_spec(2, {LABEL_WITHDRAWN: decision.id})
 
 
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        (rich_spec(0), "replicas 0 means off: hands off"),
+        (
+            rich_spec(labels={LABEL_MAX: "two"}),
+            'its labels are in doubt: autoheal.max "two" is not a whole number from 1 to 10000',
+        ),
+    ],
+)
+def test_an_inherited_write_that_would_be_refused_is_withdrawn_and_not_sent_again(
+    world: World, spec: dict[str, Any], reason: str
+) -> None:
+    world.swarm.create(SERVICE, spec)
+    decision = an_inherited(world)
+    world.run(world.executor())
+    assert world.acts == []
+    assert world.the_outcome_of(decision).reason == f"withdrawn by a label: {reason}"
+
+
 def test_a_withdrawal_whose_reply_is_lost_is_settled_like_any_write(world: World) -> None:
     decision = an_inherited(world)
     world.clock.advance(3600)
@@ -679,7 +764,7 @@ def test_a_withdrawal_whose_reply_is_lost_is_settled_like_any_write(world: World
     world.run(world.executor())
     kinds = [outcome.kind for outcome in world.outcomes_of(decision)]
     assert kinds == [OutcomeKind.UNCONFIRMED, OutcomeKind.NOT_APPLIED]
-    assert world.scalings == []
+    assert world.acts == []
 
 
 def test_dry_run_settles_by_looking_alone(world: World) -> None:
@@ -762,7 +847,7 @@ def test_an_intent_written_too_late_ends_in_a_refusal(world: World, loss: Loss) 
     outcome = world.the_outcome_of(decision)
     assert outcome.kind in {OutcomeKind.REFUSED, OutcomeKind.NOT_APPLIED}
     assert "expired" in outcome.reason
-    assert world.scalings == []
+    assert world.acts == []
 
 
 @pytest.mark.parametrize("loss", list(Loss))

@@ -7,9 +7,20 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autoheal.actions import ACTIONS
 from autoheal.executor import Executor
 from autoheal.model import ActionKind, Decision, Mode
-from executor.fakes import SERVICE, Crash, Fault, Loss, World, a_decision, replicas, rich_spec
+from executor.fakes import (
+    CHANGES,
+    SERVICE,
+    Crash,
+    Fault,
+    Loss,
+    World,
+    a_decision,
+    rich_spec,
+    set_replicas,
+)
 from executor.test_crashes import assert_invariants, differs_only_in_what_is_ours
 
 JSON = st.recursive(
@@ -23,8 +34,8 @@ WAIT = st.tuples(st.just("wait"), st.sampled_from([0.001, 0.5, 2.0, 7.0, 16.0, 6
 STEPS = st.one_of(
     TICK,
     WAIT,
-    st.tuples(st.just("turn"), st.integers(0, 1)),
-    st.tuples(st.just("decide"), st.sampled_from([-1, 1, 2])),
+    st.tuples(st.just("turn"), st.tuples(st.integers(0, 1), st.sampled_from(list(CHANGES)))),
+    st.tuples(st.just("decide"), st.sampled_from(list(CHANGES))),
     st.tuples(st.just("repeat"), st.integers(0, 3)),
     st.tuples(st.just("die"), st.integers(0, 40)),
     st.tuples(st.just("replace"), st.tuples(st.integers(0, 1), st.sampled_from(list(Mode)))),
@@ -51,12 +62,16 @@ class Scene:
     def do(self, name: str, what: Any) -> None:  # noqa: ANN401  # each step has its own
         getattr(self, name)(what)
 
-    def decide(self, by: int) -> None:
-        now = replicas(self.world.spec)
+    def decide(self, action: ActionKind) -> None:
+        leaf = ACTIONS[action].leaf
+        assert leaf is not None
+        start = leaf.read(self.world.spec)
+        assert start is not None
+        usual_start, usual_target = CHANGES[action]
         decision = a_decision(
-            action=ActionKind.SCALE_UP if by > 0 else ActionKind.SCALE_DOWN,
-            start=now,
-            target=now + by,
+            action=action,
+            start=start,
+            target=start + usual_target - usual_start,
             version=self.world.index,
             epoch=self.world.store.epochs["engine"],
             decided_at_ms=self.world.clock.ms,
@@ -76,9 +91,10 @@ class Scene:
         except OSError:
             pass
 
-    def turn(self, which: int) -> None:
+    def turn(self, what: tuple[int, ActionKind]) -> None:
         """Something is decided, and an executor has the time to see it."""
-        self.decide(1)
+        which, action = what
+        self.decide(action)
         for _ in range(3):
             self.tick(which)
             self.wait(0.5)
@@ -104,9 +120,7 @@ class Scene:
         self.world.store.losses.append(loss)
 
     def operator(self, count: int) -> None:
-        self.world.swarm.edit(
-            SERVICE, lambda spec: spec["Mode"]["Replicated"].update(Replicas=count)
-        )
+        self.world.swarm.edit(SERVICE, set_replicas(count))
 
     def thaw(self, _: None) -> None:
         self.world.swarm.thaw()
@@ -135,10 +149,7 @@ def test_whatever_happens_the_invariants_hold(
     scene = Scene(extra)
     for name, what in steps:
         scene.do(name, what)
-        assert all(
-            differs_only_in_what_is_ours(commit.before, commit.after)
-            for commit in scene.world.swarm.commits
-        )
+        assert all(map(differs_only_in_what_is_ours, scene.world.swarm.commits))
     scene.settle()
     genuine = {decision.id: decision for decision in scene.decisions}
     dry = {o.decision for o in scene.world.store.outcomes() if o.kind == "WOULD_APPLY"}

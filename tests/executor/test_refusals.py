@@ -9,9 +9,20 @@ from typing import Any
 
 import pytest
 
+from autoheal.actions import ACTIONS
 from autoheal.executor import OF_SERVICE, ON_PAPER
 from autoheal.model import ActionKind, Decision, Mode, OutcomeKind
-from executor.fakes import SERVICE, START_MS, VERSION, World, a_decision, rich_spec
+from autoheal.units import MIB
+from executor.fakes import (
+    CHANGES,
+    SERVICE,
+    START_MS,
+    VERSION,
+    World,
+    a_decision,
+    a_decision_to,
+    rich_spec,
+)
 
 SOUND = a_decision()
 
@@ -34,6 +45,19 @@ class Refusal:
 
 def _of_mode(mode: dict[str, Any]) -> dict[str, Any]:
     return {**rich_spec(), "Mode": mode}
+
+
+def _without_limits() -> dict[str, Any]:
+    spec = rich_spec()
+    spec["TaskTemplate"]["Resources"] = {}
+    return spec
+
+
+def _having(action: ActionKind, start: int) -> dict[str, Any]:
+    """A service that the decision would have been made on."""
+    leaf = ACTIONS[action].leaf
+    assert leaf is not None
+    return leaf.write(rich_spec(), start)
 
 
 GONE: dict[str, Any] = {}
@@ -68,14 +92,43 @@ REFUSALS = [
         spec=_of_mode({"ReplicatedJob": {"MaxConcurrent": 2, "TotalCompletions": 2}}),
     ),
     Refusal("_not_replicated", "not a replicated service", spec=_of_mode({"GlobalJob": {}})),
+    *(
+        Refusal("_not_replicated", "not a replicated service", a_decision_to(action), spec=spec)
+        for action in CHANGES
+        for spec in (_of_mode({"Global": {}}), _of_mode({"GlobalJob": {}}))
+    ),
     Refusal(
         "_switched_off",
         "replicas 0 means off: hands off",
         decision=a_decision(start=0, target=1),
         spec=rich_spec(0),
     ),
-    Refusal("_switched_off", "replicas 0 means off: hands off", spec=rich_spec(0)),
+    *(
+        Refusal(
+            "_switched_off",
+            "replicas 0 means off: hands off",
+            a_decision_to(action),
+            spec=rich_spec(0),
+        )
+        for action in CHANGES
+    ),
     Refusal("_elsewhere", "decided from 2, the service has 4", spec=rich_spec(4)),
+    Refusal(
+        "_elsewhere",
+        "decided from ForceUpdate 3, the service has ForceUpdate 4",
+        decision=a_decision(action=ActionKind.RESTART, start=3, target=4),
+    ),
+    Refusal(
+        "_elsewhere",
+        "decided from 32MiB, the service has 64MiB",
+        decision=a_decision(action=ActionKind.RAISE_MEMORY, start=32 * MIB, target=132 * MIB),
+    ),
+    Refusal(
+        "_elsewhere",
+        "decided from 64MiB, the service has none",
+        a_decision_to(ActionKind.RAISE_MEMORY),
+        spec=_without_limits(),
+    ),
     *(
         Refusal("_updating", f"an update of the service is in state {state}", update=state)
         for state in ("updating", "paused", "rollback_started", "rollback_paused", "unheard-of")
@@ -86,6 +139,70 @@ REFUSALS = [
         decision=a_decision(action=ActionKind.SCALE_DOWN, target=0),
     ),
     Refusal("_out_of_range", "the target -1 is below 1", decision=a_decision(target=-1)),
+    *(
+        Refusal(
+            "_out_of_range",
+            words,
+            decision=a_decision(action=action, start=start, target=target),
+            spec=_having(action, start),
+        )
+        for action, start, target, words in (
+            (ActionKind.SCALE_UP, 2, 2, "the target 2 is no more than 2"),
+            (ActionKind.SCALE_UP, 2, 1, "the target 1 is no more than 2"),
+            (ActionKind.SCALE_DOWN, 2, 2, "the target 2 is no fewer than 2"),
+            (ActionKind.SCALE_DOWN, 2, 3, "the target 3 is no fewer than 2"),
+            (ActionKind.RESTART, 4, 4, "ForceUpdate 4 is not one restart further"),
+            (ActionKind.RESTART, 4, 6, "ForceUpdate 6 is not one restart further"),
+            (ActionKind.RESTART, 4, 3, "ForceUpdate 3 is not one restart further"),
+            (ActionKind.RAISE_MEMORY, 64 * MIB, 64 * MIB, "64MiB is no more than 64MiB"),
+            (ActionKind.RAISE_MEMORY, 64 * MIB, 32 * MIB, "32MiB is no more than 64MiB"),
+            (ActionKind.RAISE_MEMORY, MIB, 3 * MIB, "3MiB is below Docker's minimum of 4MiB"),
+        )
+    ),
+    *(
+        Refusal(
+            "_mislabelled",
+            "its labels are in doubt: " + words,
+            a_decision_to(action),
+            spec=rich_spec(labels=labels),
+        )
+        for action in CHANGES
+        for labels, words in (
+            (
+                {"autoheal.enable": "1"},
+                'autoheal.enable "1" is neither true nor false',
+            ),
+            (
+                {"autoheal.dry-run": "yes", "autoheal.dryrun": "true"},
+                (
+                    'there is no label "autoheal.dryrun"; '
+                    'autoheal.dry-run "yes" is neither true nor false'
+                ),
+            ),
+        )
+    ),
+    Refusal(
+        "_outside_labels",
+        "the target 3 is above the label autoheal.max, 2",
+        spec=rich_spec(labels={"autoheal.max": "2"}),
+    ),
+    Refusal(
+        "_outside_labels",
+        "the target 3 is below the label autoheal.min, 4",
+        spec=rich_spec(labels={"autoheal.min": "4"}),
+    ),
+    Refusal(
+        "_outside_labels",
+        "the target 1 is below the label autoheal.min, 2",
+        a_decision_to(ActionKind.SCALE_DOWN),
+        spec=rich_spec(labels={"autoheal.min": "2"}),
+    ),
+    Refusal(
+        "_outside_labels",
+        "the target 2 is above the label autoheal.max, 1",
+        decision=a_decision(action=ActionKind.SCALE_DOWN, start=3, target=2),
+        spec=rich_spec(3, {"autoheal.max": "1"}),
+    ),
     Refusal(
         "_part_of_autoheal",
         "a part of autoheal itself",

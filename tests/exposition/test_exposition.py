@@ -356,3 +356,12 @@ def _use_every_metric(telemetry: Telemetry) -> None:
     telemetry.held.labels("cooldown").inc()
     telemetry.outcomes.labels("applied").inc()
     telemetry.notifications.labels("webhook", "sent").inc()
+    telemetry.incidents.labels("remedied").inc()
+    for histogram in (
+        telemetry.time_to_detect,
+        telemetry.time_to_act,
+        telemetry.time_to_recover,
+    ):
+        histogram.observe(90)
+    telemetry.quarantined.set(1)
+    telemetry.outage.set(1)

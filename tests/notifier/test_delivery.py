@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -78,6 +79,31 @@ def test_alertmanager_gets_a_firing_alert_that_ends_by_itself(listener: Listener
             "endsAt": "2023-11-14T22:15:30.000Z",
         }
     ]
+
+
+@pytest.mark.parametrize(
+    ("subject", "words", "label"),
+    [
+        ("node:n1", "node worker", {"node": "n1"}),
+        ("stack:shop", "stack shop", {"stack": "shop"}),
+        ("swarm", "the swarm", {}),
+    ],
+)
+def test_alertmanager_is_told_what_services_share_that_one_alert_stands_for(
+    listener: Listener, subject: str, words: str, label: dict[str, str]
+) -> None:
+    decision = replace(DECISION, service=subject, service_name=words, reason="it is down")
+    alertmanager(listener.url).send([Escalation(decision, START_MS)])
+    (told,) = listener.received[0].body
+    assert told["labels"] == {
+        "alertname": "AutohealEscalation",
+        "rule": "crash-loop",
+        "service": words,
+        "severity": "critical",
+        "mode": "live",
+        **label,
+    }
+    assert told["annotations"]["summary"] == f"{words}: crash-loop: it is down"
 
 
 def test_alertmanager_gets_the_end_as_it_was(listener: Listener) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from itertools import count, pairwise
+from typing import Any
 
 import pytest
 
@@ -78,7 +80,7 @@ def test_an_escalation_that_is_repeated_keeps_its_beginning(world: World) -> Non
     loop = a_notifier(world, once(hook))
     first = fires(world)
     run(world, loop)
-    second = fires(world, severity="page")
+    second = fires(world, reason="6 tasks failed in 10m")
     run(world, loop)
     assert hook.rows[1] == (second.id, first.decided_at_ms, None)
 
@@ -104,6 +106,42 @@ def test_alerts_are_told_apart_by_rule_and_service(world: World) -> None:
         (three.id, None),
         (two.id, over.decided_at_ms),
     ]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"service": "node:n1"}, {"severity": "warning"}, {"max_mode": Mode.DRY_RUN}],
+    ids=lambda changed: next(iter(changed)),
+)
+@pytest.mark.parametrize("told", [once, again])
+def test_the_end_of_one_alert_is_not_that_of_another_which_looks_different_to_people(
+    world: World, told: Callable[[FakeNotifier], Destination], other: dict[str, Any]
+) -> None:
+    fake = FakeNotifier(world)
+    one = fires(world)
+    two = fires(world, **other)
+    over = ends(world)
+    run(world, a_notifier(world, told(fake)))
+    shown = {(decision, ended) for decision, _, ended in fake.rows}
+    assert (two.id, None) in shown
+    assert (one.id, over.decided_at_ms) in shown
+    assert (two.id, over.decided_at_ms) not in shown
+    assert {world.the_outcome_of(each).kind for each in (one, over, two)} == {OutcomeKind.APPLIED}
+
+
+def test_an_alert_on_what_several_services_share_begins_and_ends_like_any_other(
+    world: World,
+) -> None:
+    hook = FakeNotifier(world)
+    named = {"service": "swarm", "service_name": "the swarm", "rule": "outage"}
+    began = fires(world, **named)
+    over = ends(world, **named)
+    run(world, a_notifier(world, once(hook)))
+    assert [(row[0], row[2]) for row in hook.rows] == [
+        (began.id, None),
+        (began.id, over.decided_at_ms),
+    ]
+    assert world.the_outcome_of(over).service == "swarm"
 
 
 # the present state, again and again

@@ -14,9 +14,12 @@ from autoheal import records
 from autoheal.errors import BadRecordError
 from autoheal.model import (
     ActionKind,
+    Command,
     Decision,
+    Deed,
     Event,
     Evidence,
+    Incident,
     Intent,
     Inventory,
     Mode,
@@ -38,9 +41,10 @@ real = st.floats(0, 1e6)
 optional_real = st.none() | real
 optional_whole = st.none() | whole
 
-events = st.builds(
-    Event, text, text, text, text, text, st.none() | st.integers(-1, 255), optional_whole
-)
+exit_code = st.none() | st.integers(-1, 255)
+labels = st.dictionaries(text, text, max_size=3)
+
+events = st.builds(Event, text, text, text, text, text, exit_code, optional_whole, st.booleans())
 services = st.builds(
     Service,
     text,
@@ -56,10 +60,30 @@ services = st.builds(
     text,
     whole,
     whole,
-    st.dictionaries(text, text, max_size=3),
+    st.booleans(),
+    st.booleans(),
+    text,
+    text,
+    st.lists(text, max_size=3).map(tuple),
+    labels,
 )
-tasks = st.builds(Task, text, whole, text, text, whole, text, text, text, whole)
-nodes = st.builds(Node, text, whole, text, text, text, text, real, whole, st.booleans())
+tasks = st.builds(
+    Task,
+    text,
+    whole,
+    text,
+    text,
+    whole,
+    text,
+    text,
+    text,
+    whole,
+    whole,
+    optional_whole,
+    exit_code,
+    text,
+)
+nodes = st.builds(Node, text, whole, text, text, text, text, real, whole, st.booleans(), labels)
 inventories = st.builds(
     Inventory,
     st.booleans(),
@@ -82,6 +106,23 @@ outcomes = st.builds(
 )
 intents = st.builds(Intent, text, text, whole, text)
 ticks = st.builds(TickRecord, whole, whole, whole, whole, text, text, text, whole)
+deeds = st.lists(st.builds(Deed, text, text, text, text, whole, text), max_size=2).map(tuple)
+incidents = st.builds(
+    Incident,
+    text,
+    text,
+    text,
+    text,
+    whole,
+    text,
+    optional_whole,
+    optional_whole,
+    optional_whole,
+    optional_whole,
+    text,
+    deeds,
+)
+commands = st.builds(Command, text, text, text, text)
 evidence = st.lists(st.builds(Evidence, text, real, text), max_size=2).map(tuple)
 decisions = st.builds(
     Decision,
@@ -129,6 +170,16 @@ def test_an_intent_comes_back(record: Intent) -> None:
 @given(ticks)
 def test_a_tick_comes_back(record: TickRecord) -> None:
     assert records.unpack_tick(records.pack_tick(record)) == record
+
+
+@given(incidents)
+def test_an_incident_comes_back(record: Incident) -> None:
+    assert records.unpack_incident(records.pack_incident(record)) == record
+
+
+@given(commands)
+def test_a_command_comes_back(record: Command) -> None:
+    assert records.unpack_command(records.pack_command(record)) == record
 
 
 @given(decisions)
@@ -267,10 +318,12 @@ UNPACKERS: dict[str, Any] = {
     "outcome": records.unpack_outcome,
     "intent": records.unpack_intent,
     "tick": records.unpack_tick,
+    "incident": records.unpack_incident,
+    "command": records.unpack_command,
     "samples": records.unpack_samples,
 }
 GOOD: dict[str, dict[str, bytes]] = {
-    "event": records.pack_event(Event("died", "s", "t", "c", "n", 1, 2)),
+    "event": records.pack_event(Event("died", "s", "t", "c", "n", 1, 2, stopped=True)),
     "inventory": records.pack_inventory(
         Inventory(
             keyframe=True,
@@ -279,11 +332,11 @@ GOOD: dict[str, dict[str, bytes]] = {
             services=(
                 Service(
                     "s", "s", 1, ServiceMode.REPLICATED, 1, "c", 0, 1.0, None, 5, "", 1, 1,
-                    {"a": "b"},
+                    True, False, "stop-first", "any", ("node.role==worker",), {"a": "b"},
                 ),
             ),
-            tasks=(Task("t", 1, "s", "n", 1, "c", "running", "running", 1),),
-            nodes=(Node("n", 1, "h", "worker", "active", "ready", 4.0, 8, leader=True),),
+            tasks=(Task("t", 1, "s", "n", 1, "c", "failed", "shutdown", 1, 0, 5, 137, "x"),),
+            nodes=(Node("n", 1, "h", "worker", "active", "ready", 4.0, 8, True, {"a": "b"}),),
             gone=("x",),
         )
     ),
@@ -291,6 +344,10 @@ GOOD: dict[str, dict[str, bytes]] = {
     "outcome": records.pack_outcome(Outcome("d", "s", OutcomeKind.APPLIED, "r", Mode.LIVE, 1)),
     "intent": records.pack_intent(Intent("d", "s", 1, "x")),
     "tick": records.pack_tick(TickRecord(1, 2, 3, 4, "r", "l", "d", 0)),
+    "incident": records.pack_incident(
+        Incident("i", "s", "s", "e", 1, "r", 2, 3, 4, 5, "open", (Deed("d", "a", "r", "o", 3, ""),))
+    ),
+    "command": records.pack_command(Command("reset", "s", "r", "b")),
     "samples": records.pack_samples(batch({"a": [1.0], "b": [2.0]}, [roster_row("a")])),
 }  # fmt: skip
 

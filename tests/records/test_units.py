@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoheal.units import format_duration, format_size, parse_duration, parse_size
+from autoheal.units import (
+    MIB,
+    format_compose_size,
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -115,3 +122,24 @@ def test_sizes_are_written_in_the_largest_unit(size: int, text: str) -> None:
 @given(st.integers(0, 2**50))
 def test_a_written_size_reads_back_to_within_its_one_decimal(size: int) -> None:
     assert abs(parse_size(format_size(size)) - size) <= size * 0.051
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (1, "1M"),
+        (MIB, "1M"),
+        (MIB + 1, "2M"),
+        (192 * MIB, "192M"),
+        (1023 * MIB, "1023M"),
+        (1024 * MIB, "1G"),
+        (1024 * MIB + 1, "1025M"),
+        (1536 * MIB, "1536M"),
+        (2048 * MIB, "2G"),
+        (2048 * 1024 * MIB, "2048G"),
+    ],
+)
+def test_compose_sizes_are_whole_mebibytes_upwards_and_gibibytes_where_whole(
+    size: int, text: str
+) -> None:
+    assert format_compose_size(size) == text

@@ -1,5 +1,6 @@
 """Whatever the bytes: rules, or RuleFileError whose every mistake has a place and one line."""
 
+import re
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -8,13 +9,20 @@ from hypothesis import strategies as st
 from autoheal.rulefile import Mistake, RuleFileError, parse
 
 ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "rules.md").read_text()
+DOCUMENTED = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 SEEDS = [
-    (ROOT / "rules" / "scaling.yaml").read_bytes(),
+    *(file.read_bytes() for file in sorted((ROOT / "rules").glob("*.yaml"))),
+    *(block.encode() for block in DOCUMENTED),
     *(file.read_bytes() for file in sorted((Path(__file__).parent / "bad").glob("*.yaml"))),
 ]
 PIECES = [
     *(b"rules:", b"- ", b"name: ", b"when: ", b"then: ", b"metric: ", b"event: ", b"action: "),
     *(b"scale_up", b"cpu_percent", b"over: 2m", b"above: ", b"80", b"-0", b"1e999", b"9" * 5000),
+    *(b"all: [", b"any: ", b"not: {", b"over_time: slope", b"exit_code: ", b'"1-125"', b"reason: "),
+    *(b"limit: {times: 3, per: 24h}", b"clears_within: 5m", b"otherwise: ", b"allow_risk: ["),
+    *(b"oom_killed", b"task_failed", b"tasks_missing", b"escalate", b"restart", b"volume"),
+    *(b"raise_memory", b"max: 2GiB", b"factor: 1.5", b"0B", b"9" * 31 + b"TiB", "٣MiB".encode()),
     *(b"{", b"}", b"[", b"]", b"? ", b": ", b", ", b"\n", b"\n  ", b"\t", b"#", b"<<: ", b"~"),
     *(b"&a ", b"*a", b"!t ", b"!!int ", b"%YAML 1.1\n", b"---\n", b"...\n", b"'", b'"', b"|\n"),
     *(b"\\U99999999", b'"\\ud800"', b"\xff", b"\x00", b"\x85", b"\xe2\x80\xa8", b"\xef\xbb\xbf"),

@@ -6,10 +6,20 @@ from pathlib import Path
 import pytest
 
 from autoheal.actions import ACTIONS, Escalate, ScaleDown, ScaleUp
+from autoheal.core.rule import Risk
+from autoheal.labels import read_terms
 from autoheal.metrics import EVENTS, METRICS
-from autoheal.model import ActionKind, Mode
+from autoheal.model import (
+    LABEL_ALLOW,
+    LABEL_DRY_RUN,
+    LABEL_ENABLE,
+    LABEL_MAX,
+    LABEL_MIN,
+    ActionKind,
+    Mode,
+)
 from autoheal.rulefile import RuleFileError, load, parse
-from autoheal.rulefile.language import COUNT_MAX
+from autoheal.rulefile.actions import COUNT_MAX
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "rules.md").read_text()
@@ -28,14 +38,37 @@ def test_no_example_escapes_the_test() -> None:
 def test_each_feature_has_a_worked_example() -> None:
     shown = "".join(BLOCKS)
     words = ["match", "for", "cooldown", "priority", "mode", "over_tasks", "over_time", "event"]
+    words += ["all", "any", "not", "over_time: slope", "exit_code", 'exit_code: "1-125"', "reason"]
+    words += ["limit", "clears_within", "otherwise", "allow_risk"]
     for word in [*words, *(f"action: {kind.value}" for kind in ACTIONS)]:
-        assert re.search(rf"\b{word}\b", shown), word
+        assert re.search(rf"(?<=[\s{{])({word}:|{word}[\s,}}])", shown), word
 
 
 @pytest.mark.parametrize("row", [*METRICS, *EVENTS], ids=lambda row: row.name)
 def test_the_documentation_lists_each_metric_and_event(row: object) -> None:
     name, words = getattr(row, "name", ""), getattr(row, "help", "")
     assert f"| `{name}` | {words} |" in PAGE
+
+
+def test_the_documentation_tells_the_order_of_actions() -> None:
+    assert f"    {' > '.join(kind.value for kind in ActionKind)}\n" in PAGE
+
+
+@pytest.mark.parametrize("label", [LABEL_ENABLE, LABEL_ALLOW, LABEL_MIN, LABEL_MAX, LABEL_DRY_RUN])
+def test_the_documentation_lists_each_label_that_people_set(label: str) -> None:
+    assert f"\n| `{label}` | " in PAGE
+
+
+def test_the_documented_labels_can_be_read() -> None:
+    shown = re.findall(r'^ +(autoheal\.\S+): "(.+)"$', PAGE, re.MULTILINE)
+    terms = read_terms(dict(shown))
+    assert terms.arms(ActionKind.RESTART)
+    assert (terms.minimum, terms.maximum) == (2, 8)
+
+
+@pytest.mark.parametrize("risk", list(Risk))
+def test_the_documentation_lists_each_risk(risk: Risk) -> None:
+    assert f"\n| `{risk.value}` | " in PAGE
 
 
 def test_the_documented_mistakes_are_what_is_said() -> None:
@@ -53,7 +86,7 @@ def test_the_documented_mistakes_are_what_is_said() -> None:
 
 @pytest.mark.parametrize("kind", list(ACTIONS))
 def test_each_actions_example_is_that_action(kind: ActionKind) -> None:
-    when = "{event: died, over: 5m, at_least: 3}"
+    when = "{event: oom_killed, over: 5m, at_least: 1}"
     text = f"rules: [{{name: example, when: {when}, then: {ACTIONS[kind].example}}}]"
     (rule,) = parse({"example": text.encode()}).rules
     assert type(rule.then) is ACTIONS[kind]
@@ -64,6 +97,6 @@ def test_the_shipped_pack_loads_and_keeps_within_what_does_not_hurt() -> None:
     high, low, memory = rules["cpu-high"], rules["cpu-low"], rules["memory-at-limit"]
     assert high.then == ScaleUp(max=10, by=1)
     assert low.then == ScaleDown(min=2, by=1)
-    assert low.when.over_ms == low.cooldown_ms == 15 * 60_000
+    assert low.window_ms == low.cooldown_ms == 15 * 60_000
     assert memory.then == Escalate(severity="warning")
     assert {rule.mode for rule in rules.values()} == {Mode.LIVE}

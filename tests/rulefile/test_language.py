@@ -1,24 +1,35 @@
 """What is written, and the rule that it becomes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import pytest
 
-from autoheal.actions import ACTIONS, Escalate, ScaleDown, ScaleUp
+from autoheal.actions import ACTIONS, Escalate, RaiseMemory, Restart, ScaleDown, ScaleUp
 from autoheal.core.rule import (
     Aggregate,
+    Combinator,
+    Combined,
     Comparison,
+    Condition,
     EventCondition,
+    Limit,
     Match,
     MetricCondition,
+    Risk,
     Rule,
     RuleSet,
+    leaves,
 )
 from autoheal.model import ActionKind, Mode
 from autoheal.rulefile import RuleFileError, parse
+from autoheal.rulefile.conditions import LEAVES_MAX, LEVELS_MAX
+from autoheal.units import Size
 
 MINUTE = 60_000
+HOUR = 60 * MINUTE
+MIB = 2**20
 
 PLAIN = """
 rules:
@@ -35,6 +46,17 @@ def read(text: str) -> RuleSet:
 def only(text: str) -> Rule:
     (rule,) = read(text).rules
     return replace(rule, hash="")
+
+
+def when(text: str) -> Condition:
+    """The condition that this becomes, in a rule that any condition may stand in."""
+    return only(f"rules: [{{name: a, when: {text}, then: {{action: escalate}}}}]").when
+
+
+def complaints(text: str) -> list[str]:
+    with pytest.raises(RuleFileError) as caught:
+        read(text)
+    return [mistake.what for mistake in caught.value.mistakes]
 
 
 def test_what_is_left_out_has_its_default() -> None:
@@ -55,6 +77,10 @@ def test_what_is_left_out_has_its_default() -> None:
         cooldown_ms=0,
         priority=0,
         mode=Mode.LIVE,
+        limit=None,
+        clears_within_ms=0,
+        otherwise=None,
+        allow_risk=(),
     )
 
 
@@ -108,10 +134,173 @@ rules:
     assert rule.then == Escalate(severity="critical")
 
 
+def test_every_key_of_a_repair_reaches_the_rule() -> None:
+    text = """
+rules:
+  - name: oom
+    when: {event: oom_killed, over: 10m, at_least: 1}
+    then: {action: raise_memory, max: 2GiB, factor: 1.5, add: 64MiB}
+    limit: {times: 3, per: 24h}
+    clears_within: 5m
+    otherwise: {action: escalate, severity: critical}
+    allow_risk: [single, volume]
+"""
+    assert only(text) == Rule(
+        name="oom",
+        hash="",
+        when=EventCondition("oom_killed", 10 * MINUTE, Comparison.AT_LEAST, 1.0),
+        then=RaiseMemory(max=Size(2048 * MIB), factor=1.5, add=Size(64 * MIB)),
+        limit=Limit(times=3, per_ms=24 * HOUR),
+        clears_within_ms=5 * MINUTE,
+        otherwise=Escalate(severity="critical"),
+        allow_risk=(Risk.VOLUME, Risk.SINGLE),
+    )
+
+
+OOM = "{event: oom_killed, over: 10m, at_least: 1}"
+FAILED = "{event: task_failed, over: 5m, above: 3}"
+HOT = "{metric: cpu_percent, over: 2m, above: 80}"
+KILLED = EventCondition("oom_killed", 10 * MINUTE, Comparison.AT_LEAST, 1.0)
+CRASHED = EventCondition("task_failed", 5 * MINUTE, Comparison.ABOVE, 3.0)
+BUSY = MetricCondition("cpu_percent", 2 * MINUTE, Comparison.ABOVE, 80.0)
+NOT_KILLED = replace(KILLED, comparison=Comparison.BELOW)
+NOT_CRASHED = replace(CRASHED, comparison=Comparison.AT_MOST)
+NOT_BUSY = replace(BUSY, comparison=Comparison.AT_MOST)
+
+COMBINED = {
+    f"{{all: [{OOM}, {HOT}]}}": Combined(Combinator.ALL, (KILLED, BUSY)),
+    f"{{any: [{HOT}, {OOM}]}}": Combined(Combinator.ANY, (BUSY, KILLED)),
+    f"{{all: [{HOT}]}}": Combined(Combinator.ALL, (BUSY,)),
+    f"{{not: {HOT}}}": NOT_BUSY,
+    f"{{not: {{not: {HOT}}}}}": BUSY,
+    f"{{not: {{all: [{OOM}, {HOT}]}}}}": Combined(Combinator.ANY, (NOT_KILLED, NOT_BUSY)),
+    f"{{not: {{any: [{OOM}, {{not: {HOT}}}]}}}}": Combined(Combinator.ALL, (NOT_KILLED, BUSY)),
+    f"{{all: [{HOT}, {{any: [{OOM}, {{not: {FAILED}}}]}}]}}": Combined(
+        Combinator.ALL, (BUSY, Combined(Combinator.ANY, (KILLED, NOT_CRASHED)))
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "condition"), COMBINED.items(), ids=COMBINED)
+def test_conditions_combine_and_a_negation_ends_in_the_comparisons(
+    text: str, condition: Condition
+) -> None:
+    assert when(text) == condition
+
+
+@pytest.mark.parametrize("kind", ["all", "any", "not"])
+def test_conditions_nest_this_deep_and_no_deeper(kind: str) -> None:
+    text = HOT
+    for _ in range(LEVELS_MAX):
+        text = f"{{not: {text}}}" if kind == "not" else f"{{{kind}: [{text}]}}"
+    assert list(leaves(when(text))) == [NOT_BUSY if kind == "not" else BUSY]
+    deeper = f"{{name: a, when: {{not: {text}}}, then: {{action: escalate}}}}"
+    (what,) = complaints(f"rules: [{deeper}]")
+    assert what.endswith(": conditions are nested too deeply")
+
+
+def test_a_rule_has_this_many_conditions_and_no_more() -> None:
+    text = "rules: [{name: a, when: {any: [%s]}, then: {action: escalate}}]"
+    assert read(text % ", ".join([HOT] * LEAVES_MAX)).rules
+    (what,) = complaints(text % ", ".join([HOT] * (LEAVES_MAX + 1)))
+    assert what == f"rules[0].when: {LEAVES_MAX + 1} conditions are too many"
+
+
+def test_a_slope_over_time() -> None:
+    condition = when("{metric: memory_bytes, over: 1h, above: 0, over_time: slope}")
+    assert isinstance(condition, MetricCondition)
+    assert condition.over_time is Aggregate.SLOPE
+    assert condition.over_tasks is Aggregate.MEAN
+
+
+@pytest.mark.parametrize(
+    ("written", "codes"),
+    [
+        ("137", (137, 137)),
+        ('"137"', (137, 137)),
+        ('"1-125"', (1, 125)),
+        ("1-125", (1, 125)),
+        ("7-7", (7, 7)),
+        ("0", (0, 0)),
+        ("255", (255, 255)),
+        ("0-255", (0, 255)),
+    ],
+)
+def test_an_exit_code_is_a_range(written: str, codes: tuple[int, int]) -> None:
+    text = f"{{event: task_failed, over: 5m, above: 3, exit_code: {written}}}"
+    assert when(text) == replace(CRASHED, exit_codes=codes)
+
+
+@pytest.mark.parametrize("reason", ["image", "placement", "other"])
+def test_a_rejection_has_a_reason(reason: str) -> None:
+    condition = when(f"{{event: task_rejected, over: 5m, at_least: 1, reason: {reason}}}")
+    assert isinstance(condition, EventCondition)
+    assert condition.reason == reason
+
+
+RAISE = "rules: [{name: a, when: %s, then: {action: raise_memory, max: 1GiB}}]"
+LOW_OOM = "{event: oom_killed, over: 10m, below: 1}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        OOM,
+        OOM.replace("at_least: 1", "above: 0"),
+        f"{{all: [{HOT}, {OOM}]}}",
+        f"{{any: [{OOM}, {{all: [{HOT}, {OOM}]}}]}}",
+        f"{{all: [{HOT}, {{any: [{OOM}, {OOM}]}}]}}",
+        f"{{not: {LOW_OOM}}}",
+        f"{{not: {{any: [{HOT}, {LOW_OOM}]}}}}",
+    ],
+)
+def test_memory_is_raised_where_there_was_a_kill(text: str) -> None:
+    assert read(RAISE % text).rules
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HOT,
+        FAILED,
+        LOW_OOM,
+        f"{{not: {OOM}}}",
+        f"{{any: [{HOT}, {OOM}]}}",
+        f"{{all: [{HOT}, {{any: [{OOM}, {FAILED}]}}]}}",
+        f"{{not: {{all: [{HOT}, {LOW_OOM}]}}}}",
+    ],
+)
+def test_memory_is_not_raised_where_there_may_have_been_no_kill(text: str) -> None:
+    what = "rules[0].when: this can hold where nothing was killed for memory"
+    assert complaints(RAISE % text) == [what]
+
+
+@pytest.mark.parametrize("then", ["{action: scale_up, max: 9}", "{action: scale_down, min: 2}"])
+def test_scaling_takes_a_limit_an_otherwise_and_the_risks_of_scaling(then: str) -> None:
+    rule = only(
+        f"rules: [{{name: a, when: {HOT}, then: {then}, limit: {{times: 100, per: 1m}},"
+        " otherwise: {action: escalate}, allow_risk: [no_restart, volume]}]"
+    )
+    assert rule.limit == Limit(100, MINUTE)
+    assert rule.otherwise == Escalate(severity="warning")
+    assert rule.allow_risk == (Risk.VOLUME, Risk.NO_RESTART)
+
+
+def test_a_restart_takes_every_risk_that_it_names() -> None:
+    rule = only(
+        f"rules: [{{name: a, when: {OOM}, then: {{action: restart}}, clears_within: 24h,"
+        " limit: {times: 1, per: 30d}, allow_risk: [no_restart, unpinned, single, volume]}]"
+    )
+    assert rule.then == Restart()
+    assert rule.clears_within_ms == 24 * HOUR
+    assert rule.limit == Limit(1, 30 * 24 * HOUR)
+    assert rule.allow_risk == tuple(Risk)
+
+
 @pytest.mark.parametrize("comparison", list(Comparison))
 def test_each_comparison(comparison: Comparison) -> None:
-    when = only(PLAIN.replace("above", comparison.value)).when
-    assert when.comparison is comparison
+    rule = only(PLAIN.replace("above", comparison.value))
+    assert rule.when == MetricCondition("cpu_percent", 2 * MINUTE, comparison, 80.0)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +308,8 @@ def test_each_comparison(comparison: Comparison) -> None:
     [("0", 0.0), ("-3", -3.0), ("+7", 7.0), ("010", 10.0), (".5", 0.5), ("8.", 8.0), ("1E+2", 100)],
 )
 def test_numbers_are_those_of_the_core_schema(written: str, threshold: float) -> None:
-    assert only(PLAIN.replace("80", written)).when.threshold == threshold
+    rule = only(PLAIN.replace("80", written))
+    assert rule.when == replace(BUSY, threshold=threshold)
 
 
 @pytest.mark.parametrize("written", ["1_0", "0o17", "0x50", "1:30", "1e", "-", "1 0"])
@@ -144,37 +334,74 @@ def test_quoted_text_is_text_whatever_it_looks_like() -> None:
 def test_bounds_themselves_are_allowed() -> None:
     text = PLAIN.replace("2m", "24h").replace("max: 10", "max: 10000, by: 1")
     rule = only(text + "    for: 30d\n    cooldown: 0s\n    priority: 1000\n")
-    assert rule.when.over_ms == 24 * 60 * MINUTE
+    assert rule.window_ms == 24 * 60 * MINUTE
     assert rule.for_ms == 30 * 24 * 60 * MINUTE
     assert rule.then == ScaleUp(max=10_000)
     assert rule.priority == 1000
-    assert only(PLAIN.replace("2m", "1ms").replace("max: 10", "max: 1")).when.over_ms == 1
+    assert only(PLAIN.replace("2m", "1ms").replace("max: 10", "max: 1")).window_ms == 1
+
+
+ROOM, SPACE = Size(MIB), Size(4 * MIB)
 
 
 @dataclass(frozen=True, slots=True)
 class Invented(Escalate):
     example: ClassVar[str] = "{action: escalate, factor: 1.5, times: 3}"
+    bounds: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "share": (0.25, 0.75),
+        "room": (MIB, 3 * MIB),
+    }
 
     factor: float = field(kw_only=True)
     times: int = field(default_factory=int)
     manner: Literal["gently", "at once"] = "gently"
+    share: float = 0.5
+    room: Size = ROOM
+    space: Size = SPACE
 
 
-def test_an_actions_keys_are_its_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def _invented(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ACTIONS, ActionKind.ESCALATE, Invented)
-    given = "action: escalate, factor: 2, times: 3, manner: at once"
-    rule = only(PLAIN.replace("action: scale_up, max: 10", given))
-    assert rule.then == Invented(factor=2.0, times=3, manner="at once")
+
+
+def invented(parameters: str) -> str:
+    return PLAIN.replace("action: scale_up, max: 10", f"action: escalate, {parameters}")
+
+
+@pytest.mark.usefixtures("_invented")
+def test_an_actions_keys_are_its_fields() -> None:
+    rule = only(invented("factor: 2, times: 3, manner: at once, room: 2MiB, space: 1GiB"))
+    assert rule.then == Invented(
+        factor=2.0, times=3, manner="at once", room=Size(2 * MIB), space=Size(1024 * MIB)
+    )
     assert isinstance(rule.then, Invented)
     assert isinstance(rule.then.factor, float)
-    least = only(PLAIN.replace("action: scale_up, max: 10", "action: escalate, factor: .5"))
-    assert least.then == Invented(factor=0.5, times=0)
-    with pytest.raises(RuleFileError) as caught:
-        read(PLAIN.replace("action: scale_up, max: 10", "action: escalate, manner: slowly"))
-    assert [mistake.what for mistake in caught.value.mistakes] == [
+    assert only(invented("factor: .5")).then == Invented(factor=0.5, times=0)
+    assert complaints(invented("manner: slowly")) == [
         "rules[0].then: missing key 'factor'",
         "rules[0].then.manner: unknown manner slowly",
     ]
+
+
+@pytest.mark.usefixtures("_invented")
+@pytest.mark.parametrize(
+    ("key", "least", "most", "outside"),
+    [
+        ("share", "0.25", "0.75", ["0.2499", "0.7501", "-1"]),
+        ("room", "1MiB", "3MiB", ["1023KiB", "3.1MiB", "0B"]),
+        ("space", "4MiB", "1TiB", ["4194303B", "1.1TiB"]),
+        ("times", "1", "10000", ["0", "10001"]),
+    ],
+)
+def test_an_actions_values_lie_within_bounds(
+    key: str, least: str, most: str, outside: list[str]
+) -> None:
+    for value in (least, most):
+        assert read(invented(f"factor: 1, {key}: {value}")).rules
+    for value in outside:
+        what = f"rules[0].then.{key}: {value} is out of range"
+        assert complaints(invented(f"factor: 1, {key}: {value}")) == [what]
 
 
 def test_rules_come_by_name_whatever_their_file() -> None:

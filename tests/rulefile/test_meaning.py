@@ -10,7 +10,8 @@ from typing import ClassVar
 import pytest
 
 from autoheal.actions import Escalate
-from autoheal.core.rule import RuleSet
+from autoheal.core.rule import Combinator, Combined, RuleSet
+from autoheal.metrics import REJECTIONS
 from autoheal.model import ActionKind
 from autoheal.rulefile import load, parse
 from autoheal.rulefile.meaning import rule_set
@@ -27,6 +28,17 @@ HIGH = """  - name: cpu-high
 OOM = """  - name: oom
     when: {event: oom_killed, over: 10m, at_least: 1}
     then: {action: escalate, severity: critical}
+"""
+STUCK = """  - name: stuck
+    when:
+      all:
+        - {event: task_failed, over: 10m, below: 5, exit_code: "1-125"}
+        - not: {metric: tasks_missing, over: 2m, below: 1, over_time: min}
+    then: {action: restart}
+    limit: {times: 3, per: 24h}
+    clears_within: 5m
+    otherwise: {action: escalate, severity: critical}
+    allow_risk: [volume, single]
 """
 TEXT = "rules:\n" + HIGH + OOM
 
@@ -69,6 +81,72 @@ OTHER = {
     "priority": ("priority: 5", "priority: -5"),
     "mode": ("    mode: dry-run\n", ""),
 }
+
+
+SAME_REPAIR = {
+    "a negation said": (
+        "not: {metric: tasks_missing, over: 2m, below: 1,",
+        "{metric: tasks_missing, over: 2m, at_least: 1,",
+    ),
+    "a negation of a negation": (
+        '- {event: task_failed, over: 10m, below: 5, exit_code: "1-125"}',
+        "- not: {not: {event: task_failed, over: 10m, below: 5, exit_code: 1-125}}",
+    ),
+    "order of risks": ("[volume, single]", "[single, volume]"),
+}
+
+OTHER_REPAIR = {
+    "combinator": ("all:", "any:"),
+    "negation": ("not: {metric", "{metric"),
+    "exit codes": ("1-125", "1-126"),
+    "no exit codes": (', exit_code: "1-125"', ""),
+    "event": ('task_failed, over: 10m, below: 5, exit_code: "1-125"', "died, over: 10m, below: 5"),
+    "slope": ("over_time: min", "over_time: slope"),
+    "times": ("times: 3", "times: 4"),
+    "per": ("per: 24h", "per: 25h"),
+    "no limit": ("    limit: {times: 3, per: 24h}\n", ""),
+    "clears_within": ("clears_within: 5m", "clears_within: 6m"),
+    "no clears_within": ("    clears_within: 5m\n", ""),
+    "severity of otherwise": ("severity: critical", "severity: warning"),
+    "no otherwise": ("    otherwise: {action: escalate, severity: critical}\n", ""),
+    "risks": ("[volume, single]", "[volume]"),
+    "no risks": ("    allow_risk: [volume, single]\n", ""),
+}
+
+
+@pytest.mark.parametrize(("old", "new"), SAME_REPAIR.values(), ids=SAME_REPAIR)
+def test_the_same_repair_has_the_same_hash(old: str, new: str) -> None:
+    assert old in STUCK
+    assert read("rules:\n" + STUCK.replace(old, new)) == read("rules:\n" + STUCK)
+
+
+@pytest.mark.parametrize(("old", "new"), OTHER_REPAIR.values(), ids=OTHER_REPAIR)
+def test_another_repair_has_another_hash(old: str, new: str) -> None:
+    assert old in STUCK
+    changed = read("rules:\n" + STUCK.replace(old, new))
+    assert changed.hash != read("rules:\n" + STUCK).hash
+    assert changed.rules[0].hash != read("rules:\n" + STUCK).rules[0].hash
+
+
+def test_reasons_differ() -> None:
+    text = "rules:\n" + OOM.replace("oom_killed", "task_rejected")
+    texts = [text, *(text.replace("1}", f"1, reason: {word}}}") for word in REJECTIONS)]
+    assert len({read(each).hash for each in texts}) == 4
+
+
+def test_conditions_of_another_kind_or_order_or_nesting_differ() -> None:
+    high, oom = (rule.when for rule in read(TEXT).rules)
+    conditions = [
+        high,
+        oom,
+        *(Combined(kind, (high,)) for kind in Combinator),
+        *(Combined(kind, (high, oom)) for kind in Combinator),
+        *(Combined(kind, (oom, high)) for kind in Combinator),
+        *(Combined(kind, (Combined(Combinator.ALL, (high,)), oom)) for kind in Combinator),
+        *(Combined(kind, (Combined(Combinator.ALL, (high, oom)),)) for kind in Combinator),
+    ]
+    rule = read(TEXT).rules[0]
+    assert len({rule_set([replace(rule, when=each)]).hash for each in conditions}) == 12
 
 
 @pytest.mark.parametrize("texts", SAME.values(), ids=SAME)

@@ -2,11 +2,16 @@
 
 import re
 import traceback
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from autoheal import records
+from autoheal.app.parts import limits_of
+from autoheal.app.stores import retention
+from autoheal.core.limits import Limits
 from autoheal.errors import UserError
 from autoheal.model import Mode
 from autoheal.settings import (
@@ -77,7 +82,18 @@ def test_defaults() -> None:
         "keyframe_interval_ms": 300_000,
         "deploy_hold_ms": 600_000,
         "operator_hold_ms": 300_000,
+        "node_hold_ms": 600_000,
         "warm_up_ms": 300_000,
+        "group_wait_ms": 30_000,
+        "stable_after_ms": 60_000,
+        "recovery_after_ms": 60_000,
+        "actions_at_once": 1,
+        "actions_per_hour": 5,
+        "outage_services": 3,
+        "outage_percent": 20,
+        "outage_window_ms": 300_000,
+        "saturated_percent": 90,
+        "saturated_window_ms": 120_000,
         "settle_timeout_ms": 600_000,
         "decision_expiry_ms": 60_000,
         "breaker_failures": 3,
@@ -91,6 +107,33 @@ def test_defaults() -> None:
         "log_level": LogLevel.INFO,
         "log_format": LogFormat.TEXT,
     }
+
+
+def test_no_stream_is_kept_for_ever() -> None:
+    streams = {
+        value for name, value in vars(records).items() if name.isupper() and isinstance(value, str)
+    }
+    kept = retention(Settings(decisions_age_ms=60_000))
+    assert set(kept) == streams
+    assert kept[records.INCIDENTS].age_ms == kept[records.COMMANDS].age_ms == 60_000
+
+
+# Limits without a setting of their own: they follow from others, or are our own pace.
+NO_SETTINGS = {"inventory_stale_ms", "retry_ms", "missed_ticks", "handover_ms"}
+RENAMED = {"stable_ms": "stable_after_ms", "recovery_ms": "recovery_after_ms"}
+
+
+def test_settings_and_limits_have_the_same_defaults() -> None:
+    assert limits_of(Settings()) == Limits(handover_ms=25_000)
+
+
+@pytest.mark.parametrize("limit", sorted({each.name for each in fields(Limits)} - NO_SETTINGS))
+def test_each_limit_follows_its_own_setting(limit: str) -> None:
+    default = Settings().model_dump()
+    setting = RENAMED.get(limit, limit)
+    changed = limits_of(Settings.model_validate({**default, setting: default[setting] + 1}))
+    followed = replace(limits_of(Settings()), **{limit: default[setting] + 1})
+    assert replace(changed, handover_ms=0) == replace(followed, handover_ms=0)
 
 
 def test_the_document_equals_the_model() -> None:
@@ -177,6 +220,9 @@ def test_bounds_are_allowed_values() -> None:
     assert (least.step_ms, least.lease_ttl_ms) == (1_000, 3_000)
     most = load(step="60s", lease_ttl="120s", breaker_failures="1000", samples_bytes="1TiB")
     assert (most.step_ms, most.lease_ttl_ms) == (60_000, 120_000)
+    assert load(outage_percent="100", saturated_percent="100").outage_percent == 100
+    patient = load(node_hold="7d", group_wait="0s", stable_after="0s", recovery_after="1d")
+    assert (patient.node_hold_ms, patient.group_wait_ms) == (7 * 86_400_000, 0)
 
 
 @pytest.mark.parametrize("text", ["", "off"])
@@ -220,6 +266,14 @@ BAD_VALUES = [
     ("SAMPLES_BYTES", "1MB", "976.6KiB is less than 1MiB"),
     ("SAMPLES_BYTES", "9" * 400 + "GB", "is more than 1TiB"),
     ("BREAKER_FAILURES", "0", "0 is less than 1"),
+    ("ACTIONS_AT_ONCE", "0", "0 is less than 1"),
+    ("ACTIONS_PER_HOUR", "0", "0 is less than 1"),
+    ("OUTAGE_SERVICES", "0", "0 is less than 1"),
+    ("OUTAGE_PERCENT", "0", "0 is less than 1"),
+    ("OUTAGE_PERCENT", "101", "101 is more than 100"),
+    ("OUTAGE_WINDOW", "0s", "0s is less than 1s"),
+    ("SATURATED_PERCENT", "101", "101 is more than 100"),
+    ("SATURATED_WINDOW", "61m", "1h1m is more than 1h"),
     ("BREAKER_FAILURES", "three", '"three" is not a whole number (try 3)'),
     ("BREAKER_FAILURES", "-1", '"-1" is not a whole number (try 3)'),
     ("STORE_URL", "store:6379", '"store:6379" is not an address (try redis://...)'),

@@ -1,0 +1,144 @@
+"""Who may act on one service: its firing rules contend, and the guards have the last word.
+
+Where nobody may for a reason that waiting does not change, people are told instead (`otherwise`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from autoheal.actions import Escalate, Plan, Unable
+from autoheal.core import pages
+from autoheal.core.arbiter import Bid, Loss, contend, lane_of
+from autoheal.core.evidence import describe
+from autoheal.core.guards import Candidate, Objection, Situation, objection
+from autoheal.core.pages import NODE_PREFIX, Cause
+from autoheal.core.reach import may_reach
+from autoheal.core.rule import Rule
+from autoheal.core.state import Lane
+from autoheal.core.subject import subject
+from autoheal.core.tick import Tick, View
+
+NO_PLAN = Plan(0, 0, "")
+
+
+def serve(tick: Tick, view: View) -> tuple[list[Candidate], list[Cause]]:
+    """Who may act on the service, one per lane, and why people must be told of it."""
+    states = tick.services[view.service.id].rules
+    firing = [r for name, r in view.rules.items() if name in states and states[name].firing]
+    alarms = [rule for rule in firing if isinstance(rule.then, Escalate)]
+    causes = [Cause(view, rule) for rule in alarms if _may_tell(tick, view, rule)]
+    candidates: list[Candidate] = []
+    for lane in Lane:
+        mine = [rule for rule in firing if lane_of(rule) is lane and rule not in alarms]
+        if not mine:
+            continue
+        bids = [Bid(rule, rule.then.plan(subject(tick, view, rule))) for rule in mine]
+        blocker = _alarm(tick, view, lane, alarms)
+        if blocker is not None:
+            words = f"{blocker} (escalate) goes first"
+            tick.lose(view.service.id, [Loss(bid.rule, "arbitration", words) for bid in bids])
+            continue
+        chosen, reasons = _contend(tick, view, bids)
+        candidates += chosen
+        causes += reasons
+    return candidates, causes
+
+
+def _alarm(tick: Tick, view: View, lane: Lane, alarms: Sequence[Rule]) -> str | None:
+    """The rule of this lane for which people are told of the service, if there is one.
+
+    That a node is down holds nothing back for longer than the node hold does.
+    """
+    escalated = tick.services[view.service.id].escalated
+    of_node = {name for name, alarm in escalated.items() if alarm.page.startswith(NODE_PREFIX)}
+    ringing = {rule.name for rule in alarms} | escalated.keys()
+    ringing -= of_node
+    known = (name for name, rule in view.rules.items() if lane_of(rule) is lane)
+    return next((name for name in known if name in ringing), None)
+
+
+def _may_tell(tick: Tick, view: View, rule: Rule) -> bool:
+    """Whether no guard objects to an escalation."""
+    objected = _objection(tick, view, rule)
+    if objected is not None:
+        tick.lose(view.service.id, [Loss(rule, objected.guard.name, objected.words)])
+    return objected is None
+
+
+def _contend(tick: Tick, view: View, bids: Sequence[Bid]) -> tuple[list[Candidate], list[Cause]]:
+    """The winner if no guard objects; else why its `otherwise` is due, if it is."""
+    contest = contend(bids)
+    tick.lose(view.service.id, contest.losses)
+    causes = [
+        Cause(view, bid.rule, bid.plan.words, bid.plan.fix)
+        for bid in contest.stuck
+        if isinstance(bid.plan, Unable) and _is_told(bid.rule) and _is_due(tick, view, bid.rule)
+    ]
+    if contest.winner is None:
+        return [], causes
+    rule = contest.winner.rule
+    candidate = _candidate(tick, view, contest.winner)
+    objected = objection(candidate, _situation(tick))
+    if objected is None:
+        return [candidate], causes
+    tick.lose(view.service.id, [Loss(rule, objected.guard.name, objected.words)])
+    if objected.guard.lasting and _is_told(rule):
+        fix = rule.then.fix(subject(tick, view, rule))
+        causes.append(Cause(view, rule, objected.words, fix))
+    if objected.guard.name == pages.BUDGET:
+        pages.budget_spent(tick, candidate.max_mode, [view.service.name])
+    return [], causes
+
+
+def _is_due(tick: Tick, view: View, rule: Rule) -> bool:
+    """Whether nothing that passes by itself stands in the way of the rule here."""
+    objected = _objection(tick, view, rule)
+    return objected is None or objected.guard.lasting or objected.guard.own_wait
+
+
+def _objection(tick: Tick, view: View, rule: Rule) -> Objection | None:
+    """What the guards say of the rule, whatever it would do: none of them looks at the plan."""
+    return objection(_candidate(tick, view, Bid(rule, NO_PLAN)), _situation(tick))
+
+
+def _is_told(rule: Rule) -> bool:
+    """Whether people are told when the rule's action cannot be: always, if it was to heal."""
+    return rule.otherwise is not None or rule.then.heals
+
+
+def _candidate(tick: Tick, view: View, bid: Bid) -> Candidate:
+    state = tick.services[view.service.id]
+    return Candidate(
+        service=view.service,
+        state=state,
+        rule=bid.rule,
+        plan=cast("Plan", bid.plan),  # only a bid that can act wins
+        lane=lane_of(bid.rule),
+        max_mode=may_reach(bid.rule, view.terms),
+        evidence=describe(bid.rule, view.service, state, tick.now),
+        terms=view.terms,
+        tasks=view.tasks,
+        is_healthy=view.is_whole and not _has_sick_task(tick, view),
+    )
+
+
+def _has_sick_task(tick: Tick, view: View) -> bool:
+    found = tick.snapshot.events.get(("unhealthy", view.service.id), ())
+    return any(happening.task in view.tasks.running for happening in found)
+
+
+def _situation(tick: Tick) -> Situation:
+    return Situation(
+        now_ms=tick.now_ms,
+        limits=tick.limits,
+        inventory_at_ms=tick.snapshot.inventory_at_ms,
+        stack_deployed_ms=tick.stacks,
+        breaker=tick.breaker,
+        nodes=tick.snapshot.nodes,
+        loads=tick.snapshot.loads,
+        nodes_changed_ms=tick.nodes_changed_ms,
+        outage_ms=tick.outage_ms,
+        spent=tick.spent,
+    )

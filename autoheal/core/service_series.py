@@ -1,0 +1,184 @@
+"""Figures of whole services, slot by slot: from the inventory's past, and from who is heard of.
+
+The value of a slot is the state at its end. It is not known (NaN) before the service was first
+seen, and while no inventory came for as long as makes one stale. Changes are laid out where they
+happened and summed up along the slots, so that the work does not grow with their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoheal.core.limits import Limits
+from autoheal.core.node_window import FULL, NodeWindow
+from autoheal.core.placement import could_take
+from autoheal.core.swarm_view import NEVER_MS, Downtime, Span, SwarmView, Wish
+from autoheal.core.task_rows import Doubles, TaskRows
+from autoheal.model import Service
+
+# What every container's sample holds: a task without it was not heard of.
+HEARD_BY = "memory_bytes"
+BLIND = "tasks_blind"
+PAUSED = frozenset({"paused", "rollback_paused"})
+
+Times = NDArray[np.int64]
+Positions = NDArray[np.intp]
+
+
+class ServiceSeries:
+    """All services at one instant, in the order of their ids; `positions` is where each stands."""
+
+    def __init__(
+        self,
+        view: SwarmView,
+        rows: TaskRows,
+        nodes: NodeWindow,
+        services: Sequence[Service],
+        limits: Limits,
+    ) -> None:
+        self._view = view
+        self._rows = rows
+        self._nodes = nodes
+        self.services = services
+        self._limits = limits
+        self.positions = {service.id: place for place, service in enumerate(services)}
+        self._spans = [span for span in view.spans.values() if span.task.service in self.positions]
+
+    def of(self, metric: str, slots: range, *, wants_high: bool) -> Doubles:
+        """Slots x services. `wants_high` says what a node is taken for whose load is not known."""
+        series: dict[str, Callable[[range], Doubles]] = {
+            "tasks_missing": self._missing,
+            "tasks_pending": self._pending,
+            "tasks_starting": self._starting,
+            "tasks_stable": self._stable,
+            BLIND: self._blind,
+            "nodes_down": self._nodes_down,
+            "update_paused": self._update_paused,
+        }
+        if metric == "nodes_saturated":
+            values = self._nodes_saturated(slots, 0.0 if wants_high else FULL)
+        else:
+            values = series[metric](slots)
+        return np.where(self._known(slots), values, np.nan)
+
+    def _missing(self, slots: range) -> Doubles:
+        running = self._tasks(slots, lambda span: (span.running_from_ms, span.ended_ms))
+        return np.maximum(self._wanted(slots) - running, 0.0)
+
+    def _pending(self, slots: range) -> Doubles:
+        return self._tasks(slots, lambda span: (span.pending.from_ms, span.pending.to_ms))
+
+    def _starting(self, slots: range) -> Doubles:
+        return self._tasks(slots, lambda span: (span.starting.from_ms, span.starting.to_ms))
+
+    def _stable(self, slots: range) -> Doubles:
+        wanted = self._wanted(slots)
+        stable = self._tasks(slots, self._stable_time)
+        share = np.minimum(wanted, stable) / np.maximum(wanted, 1.0)
+        return np.where(wanted == 0, 100.0, 100.0 * share)
+
+    def _stable_time(self, span: Span) -> tuple[int | None, int | None]:
+        if span.running_from_ms is None:
+            return None, None
+        return span.running_from_ms + self._limits.stable_ms, span.ended_ms
+
+    def _blind(self, slots: range) -> Doubles:
+        """Ready tasks from which nothing was heard in the slot."""
+        rows = self._rows
+        blind = np.zeros((len(slots), len(self.services)))
+        if rows.services:
+            silent = rows.ready(slots) & np.isnan(rows.samples(HEARD_BY, slots))
+            places = [self.positions[service.id] for service in rows.services]
+            blind[:, places] = np.add.reduceat(silent, rows.starts, axis=1, dtype=np.float64)
+        return blind
+
+    def _nodes_down(self, slots: range) -> Doubles:
+        lost = {
+            (span.task.service, downtime)
+            for downtime in self._view.downtimes
+            for span in self._spans
+            if downtime.took(span)
+        }
+        return self._count(slots, ((s, d.from_ms, d.to_ms) for s, d in sorted(lost, key=_place)))
+
+    def _nodes_saturated(self, slots: range, missing: float) -> Doubles:
+        """Of the nodes that could take a task now, how many percent were saturated then."""
+        nodes = [self._view.nodes[identity] for identity in sorted(self._view.nodes)]
+        kinds = list(dict.fromkeys(service.constraints for service in self.services))
+        able = np.asarray([[could_take(node, kind) for kind in kinds] for node in nodes])
+        able = able.reshape(len(nodes), len(kinds)).astype(np.float64)
+        percent, names = self._limits.saturated_percent, [node.id for node in nodes]
+        saturated = self._nodes.saturated(names, slots, percent, missing=missing)
+        with np.errstate(invalid="ignore"):  # no node could take it: not known
+            shares = 100.0 * (saturated.astype(np.float64) @ able) / able.sum(axis=0)
+        place = {kind: number for number, kind in enumerate(kinds)}
+        return np.asarray(shares[:, [place[service.constraints] for service in self.services]])
+
+    def _update_paused(self, slots: range) -> Doubles:
+        return self._held(slots, lambda wish: float(wish.update_state in PAUSED))
+
+    def _wanted(self, slots: range) -> Doubles:
+        """Replicas; NaN for services that have none."""
+        wanted = self._held(slots, lambda wish: float(wish.replicas or 0))
+        are_told = self._held(slots, lambda wish: float(wish.replicas is not None))
+        return np.where(are_told > 0, wanted, np.nan)
+
+    def _known(self, slots: range) -> NDArray[np.bool_]:
+        """Whether the service had been seen, and an inventory not long before."""
+        seen_ms = np.asarray(self._view.seen_ms, dtype=np.int64)
+        ends_ms = (np.asarray(slots, dtype=np.int64) + 1) * self._limits.step_ms
+        before = np.searchsorted(seen_ms, ends_ms, side="left")
+        last_ms = np.concatenate([[-NEVER_MS], seen_ms])[before]
+        fresh = ends_ms - last_ms < self._limits.inventory_stale_ms
+        return np.asarray(fresh[:, None] & (self._held(slots, lambda _: 1.0) > 0))
+
+    def _tasks(
+        self, slots: range, time_of: Callable[[Span], tuple[int | None, int | None]]
+    ) -> Doubles:
+        """How many tasks of each service were inside the time that `time_of` gives."""
+        times = ((span.task.service, *time_of(span)) for span in self._spans)
+        return self._count(slots, ((s, begin, end) for s, begin, end in times if begin is not None))
+
+    def _count(self, slots: range, times: Iterable[tuple[str, int, int | None]]) -> Doubles:
+        """Slots x services: how many of (service, from, to) held at the end of each slot."""
+        rows = [
+            (self.positions[service], begin, NEVER_MS if end is None else max(begin, end))
+            for service, begin, end in times
+        ]
+        owners, begins, ends = np.asarray(rows, dtype=np.int64).reshape(-1, 3).T
+        changes = self._changes(slots)
+        np.add.at(changes, (self._slot(slots, begins), owners), 1.0)
+        np.add.at(changes, (self._slot(slots, ends), owners), -1.0)
+        return changes.cumsum(axis=0)[:-1]
+
+    def _held(self, slots: range, value_of: Callable[[Wish], float]) -> Doubles:
+        """Slots x services: the value of the wish that was in force at the end of each slot."""
+        rows: list[tuple[float, float, float]] = []
+        for service, place in self.positions.items():
+            before = 0.0
+            for wish in self._view.wishes[service]:
+                value = value_of(wish)
+                rows.append((place, wish.ms, value - before))
+                before = value
+        owners, times_ms, steps = np.asarray(rows, dtype=np.float64).reshape(-1, 3).T
+        changes = self._changes(slots)
+        places = (self._slot(slots, times_ms.astype(np.int64)), owners.astype(np.intp))
+        np.add.at(changes, places, steps)
+        return changes.cumsum(axis=0)[:-1]
+
+    def _changes(self, slots: range) -> Doubles:
+        """Room for what changes in each slot, and after the last."""
+        return np.zeros((len(slots) + 1, len(self.services)))
+
+    def _slot(self, slots: range, times_ms: Times) -> Positions:
+        """Which of these slots a change shows in first: earlier ones in the first of all."""
+        places = times_ms // self._limits.step_ms - slots.start
+        return np.clip(places, 0, len(slots)).astype(np.intp)
+
+
+def _place(lost: tuple[str, Downtime]) -> tuple[str, str, int]:
+    service, downtime = lost
+    return service, downtime.node, downtime.from_ms

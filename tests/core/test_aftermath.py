@@ -1,0 +1,393 @@
+"""Whether an action helped, what follows if it did not, and how a person sets it right again."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from autoheal.actions import Escalate, RaiseMemory, Restart
+from autoheal.core.fold import Dated, Happening
+from autoheal.core.rule import Limit, Risk, Rule
+from autoheal.model import (
+    COMMAND_RESET,
+    LABEL_ALLOW,
+    LABEL_ENABLE,
+    ActionKind,
+    Command,
+    Decision,
+    Mode,
+    OutcomeKind,
+)
+from autoheal.units import Size
+from builders import (
+    CPU_HIGH,
+    HOUR,
+    MINUTE,
+    STEP,
+    Scene,
+    event_condition,
+    rule,
+    rule_set,
+    scale_up,
+    scene,
+    service,
+)
+
+MIB = 2**20
+ARMED = {LABEL_ENABLE: "true", LABEL_ALLOW: "scale_up,restart,raise_memory"}
+CRITICAL = Escalate("critical")
+
+
+def restart(*, clears_within_ms: int = 5 * MINUTE, limit: Limit | None = None) -> Rule:
+    """Restart while the CPU is high: a condition that a scene sets as it likes."""
+    return rule(
+        "stuck",
+        Restart(),
+        CPU_HIGH,
+        clears_within_ms=clears_within_ms,
+        limit=limit,
+        otherwise=CRITICAL,
+    )
+
+
+def hung(*rules: Rule) -> Scene:
+    world = scene(*rules, figures={"web": 90.0})
+    world.put(service("web", labels=ARMED))
+    return world
+
+
+def restarted(world: Scene) -> Decision:
+    """The restart is decided and applied, its rollout is over."""
+    (decided,) = world.tick()
+    assert decided.action is ActionKind.RESTART
+    world.apply(decided)
+    return decided
+
+
+def judgement(world: Scene) -> str:
+    incident = world.state.services["web"].incident
+    assert incident is not None
+    return incident.deeds[-1].judgement
+
+
+def test_an_action_after_which_the_condition_clears_helped() -> None:
+    world = hung(restart())
+    restarted(world)
+    world.figures["web"] = 10.0
+    world.wait(5 * MINUTE)
+    assert judgement(world) == ""
+    assert world.tick() == ()
+    assert world.last is not None
+    (judged, closed) = world.last.incidents
+    assert [deed.judgement for deed in judged.deeds] == ["RECOVERED"]
+    assert closed.end == "remedied"
+    assert world.state.services["web"].quarantined == {}
+
+
+@pytest.mark.parametrize("figure", [90.0, None])
+def test_one_after_which_it_does_not_clear_was_ineffective(figure: float | None) -> None:
+    world = hung(restart())
+    restarted(world)
+    world.figures["web"] = figure
+    (told,) = world.wait(6 * MINUTE)
+    assert judgement(world) == "INEFFECTIVE"
+    assert (told.action, told.severity, told.max_mode) == (
+        ActionKind.ESCALATE, "critical", Mode.LIVE,
+    )  # fmt: skip
+    assert "restart did not help" in told.reason
+    assert "autoheal reset web stuck" in told.reason
+    assert list(world.state.services["web"].quarantined) == ["stuck"]
+
+
+def test_one_after_which_a_task_is_missing_was_ineffective() -> None:
+    world = hung(restart())
+    restarted(world)
+    world.figures["web"] = 10.0
+    world.tick()
+    world.running["web"] = 1
+    (told,) = world.wait(6 * MINUTE)
+    assert told.action is ActionKind.ESCALATE
+
+
+def test_a_rollout_that_does_not_end_in_time_was_ineffective_at_once() -> None:
+    world = hung(restart(clears_within_ms=0))
+    decided = restarted(world)
+    world.current["web"] = 0
+    assert world.wait(world.limits.settle_timeout_ms - STEP) == ()
+    (told,) = world.wait(2 * STEP)
+    assert told.action is ActionKind.ESCALATE
+    incident = world.state.services["web"].incident
+    assert incident is not None
+    assert [(d.decision, d.judgement) for d in incident.deeds] == [(decided.id, "INEFFECTIVE")]
+
+
+def test_a_restart_settles_when_every_task_is_of_the_new_spec() -> None:
+    world = hung(restart())
+    restarted(world)
+    world.figures["web"] = 10.0
+    world.current["web"] = 0
+    world.wait(5 * MINUTE)
+    assert world.state.services["web"].trials == {}
+    world.current["web"] = 2
+    world.tick()
+    assert list(world.state.services["web"].trials) == ["stuck"]
+
+
+def test_while_it_is_judged_the_rule_does_not_act_again() -> None:
+    world = hung(restart())
+    restarted(world)
+    world.wait(MINUTE)
+    assert world.held() == {"stuck": "judging"}
+
+
+def test_a_rule_in_quarantine_never_acts_and_tells_people_each_time() -> None:
+    world = hung(restart())
+    restarted(world)
+    world.wait(6 * MINUTE)
+    world.figures["web"] = 10.0
+    (over,) = world.wait(MINUTE)
+    assert (over.action, over.target) == (ActionKind.ESCALATE, 0)
+    world.wait(HOUR)
+    world.figures["web"] = 90.0
+    (told,) = world.tick()
+    assert (told.action, told.target) == (ActionKind.ESCALATE, 1)
+    assert "quarantine" in world.held().values()
+
+
+def test_an_alarm_of_what_did_not_help_lasts_until_the_service_is_whole() -> None:
+    world = hung(restart())
+    restarted(world)
+    world.wait(6 * MINUTE)
+    world.figures["web"] = 10.0
+    world.running["web"] = 1
+    assert world.wait(MINUTE) == ()
+    world.running["web"] = 2
+    assert [d.target for d in world.tick()] == [0]
+
+
+@pytest.mark.parametrize(("named", "lifts"), [("stuck", True), ("", True), ("other", False)])
+def test_a_person_resets_a_rule_or_all_of_a_service(named: str, *, lifts: bool) -> None:
+    world = hung(restart())
+    restarted(world)
+    world.wait(6 * MINUTE)
+    world.figures["web"] = 10.0
+    world.wait(MINUTE)
+    command = Command(COMMAND_RESET, "web", named, "somebody")
+    world.commands.append(Dated(world.now_ms, command))
+    world.figures["web"] = 90.0
+    decided = world.tick()
+    expected = ActionKind.RESTART if lifts else ActionKind.ESCALATE
+    assert [d.action for d in decided] == [expected]
+
+
+def test_a_command_is_obeyed_once() -> None:
+    world = hung(restart())
+    restarted(world)
+    world.commands.append(Dated(world.now_ms, Command(COMMAND_RESET, "web", "", "somebody")))
+    world.wait(6 * MINUTE)
+    assert list(world.state.services["web"].quarantined) == ["stuck"]
+
+
+def test_a_command_for_a_service_that_is_gone_does_nothing() -> None:
+    world = hung(restart())
+    world.commands.append(Dated(world.now_ms, Command(COMMAND_RESET, "gone", "", "somebody")))
+    assert [d.action for d in world.tick()] == [ActionKind.RESTART]
+
+
+@pytest.mark.parametrize("change", [{"content": "content-2"}, {"force_update": 7}])
+def test_what_somebody_else_changed_meanwhile_is_not_judged(change: dict[str, object]) -> None:
+    world = hung(restart())
+    restarted(world)
+    world.wait(MINUTE)
+    world.alter("web", **change)
+    world.tick()
+    assert world.state.services["web"].trials == {}
+    assert judgement(world) == ""
+
+
+def test_a_dry_run_is_not_judged() -> None:
+    world = hung(restart())
+    world.put(service("web", labels={}))
+    (decided,) = world.tick()
+    world.report(decided, OutcomeKind.WOULD_APPLY)
+    world.wait(10 * MINUTE)
+    assert judgement(world) == ""
+    assert world.state.services["web"].quarantined == {}
+
+
+# limits, and what is done otherwise
+
+
+def raising(**changes: object) -> Rule:
+    action = RaiseMemory(max=Size(2048 * MIB))
+    limit = Limit(2, HOUR)
+    return rule(
+        "oom", action, event_condition(), limit=limit, otherwise=CRITICAL, **changes  # type: ignore[arg-type]  # any by name
+    )  # fmt: skip
+
+
+def killed(world: Scene) -> None:
+    """The kernel kills a task at the present limit, right after this tick."""
+    limit = world.services["web"].memory_limit
+    happening = Happening(world.now_ms + 1, "web.1", memory_limit=limit)
+    world.events.setdefault(("oom_killed", "web"), []).append(happening)
+
+
+def starved(rule_: Rule) -> Scene:
+    world = scene(rule_, figures={"web": 10.0})
+    world.put(service("web", labels=ARMED, memory_limit=64 * MIB))
+    world.tick()
+    return world
+
+
+def test_memory_is_raised_from_the_limit_at_the_kill_and_once_per_kill() -> None:
+    world = starved(raising())
+    killed(world)
+    (decided,) = world.tick()
+    assert (decided.action, decided.start, decided.target) == (
+        ActionKind.RAISE_MEMORY, 64 * MIB, 164 * MIB,
+    )  # fmt: skip
+    world.apply(decided)
+    assert world.wait(20 * MINUTE) == ()
+
+
+def test_what_the_old_tasks_do_while_they_are_replaced_is_no_new_evidence() -> None:
+    world = starved(raising())
+    killed(world)
+    (decided,) = world.tick()
+    world.apply(decided)
+    world.current["web"] = 0
+    world.tick()
+    world.events["oom_killed", "web"].append(
+        Happening(world.now_ms, "web.1", memory_limit=64 * MIB)
+    )
+    world.tick()
+    world.current["web"] = 2
+    assert world.wait(5 * MINUTE) == ()
+    assert world.held() == {}
+
+
+def test_the_nth_time_people_are_told_how_to_mend_it_for_good() -> None:
+    world = starved(raising())
+    for _ in range(2):
+        killed(world)
+        (decided,) = world.tick()
+        world.apply(decided)
+        world.wait(MINUTE)
+    killed(world)
+    (told,) = world.tick()
+    assert (told.action, told.severity) == (ActionKind.ESCALATE, "critical")
+    assert "set deploy.resources.limits.memory to 364M in service web" in told.reason
+    assert world.wait(5 * MINUTE) == ()
+
+
+@pytest.mark.parametrize(("after_ms", "acts"), [(HOUR - 5 * MINUTE, False), (HOUR + MINUTE, True)])
+def test_a_limit_counts_our_own_actions_within_its_window(after_ms: int, *, acts: bool) -> None:
+    world = starved(raising())
+    for _ in range(2):
+        killed(world)
+        (decided,) = world.tick()
+        world.apply(decided)
+        world.tick()
+    world.wait(after_ms)
+    killed(world)
+    (next_one,) = world.tick()
+    assert (next_one.action is ActionKind.RAISE_MEMORY) is acts
+
+
+def test_a_reset_lets_a_limit_count_from_nothing_and_forgets_no_evidence() -> None:
+    world = starved(raising())
+    for _ in range(2):
+        killed(world)
+        (decided,) = world.tick()
+        world.apply(decided)
+        world.tick()
+    world.commands.append(Dated(world.now_ms, Command(COMMAND_RESET, "web", "oom", "somebody")))
+    assert world.tick() == (), "the kills were answered"
+    killed(world)
+    assert [d.action for d in world.tick()] == [ActionKind.RAISE_MEMORY]
+
+
+def test_a_risk_that_nobody_asked_for_tells_people_instead() -> None:
+    world = starved(raising())
+    world.alter(pinned=False)
+    world.wait(20 * MINUTE)
+    killed(world)
+    (told,) = world.tick()
+    assert told.action is ActionKind.ESCALATE
+    assert world.held() == {"oom": "unpinned"}
+    asked = starved(raising(allow_risk=(Risk.UNPINNED,)))
+    asked.alter(pinned=False)
+    asked.wait(20 * MINUTE)
+    killed(asked)
+    assert [d.action for d in asked.tick()] == [ActionKind.RAISE_MEMORY]
+
+
+def test_a_hold_that_passes_tells_nobody() -> None:
+    world = starved(raising())
+    killed(world)
+    world.alter(replicas=3)
+    assert world.wait(MINUTE) == ()
+    assert world.held() == {"oom": "operator"}
+
+
+def test_a_scaling_rule_at_its_bound_tells_people_only_if_it_says_so() -> None:
+    silent = hung(scale_up(maximum=2))
+    assert silent.wait(MINUTE) == ()
+    loud = hung()
+    loud.rules = rule_set(dataclasses.replace(scale_up(maximum=2), otherwise=CRITICAL))
+    (told,) = loud.wait(MINUTE)
+    assert told.action is ActionKind.ESCALATE
+    assert "the rule's maximum is 2" in told.reason
+
+
+def test_escalations_for_want_of_a_label_stay_in_dry_run() -> None:
+    world = starved(raising())
+    world.put(service("web", labels={}, memory_limit=64 * MIB, pinned=False))
+    killed(world)
+    (told,) = world.tick()
+    assert (told.action, told.max_mode) == (ActionKind.ESCALATE, Mode.DRY_RUN)
+
+
+def test_events_before_a_deploy_are_no_evidence_against_what_was_deployed() -> None:
+    world = starved(raising())
+    world.limits = dataclasses.replace(world.limits, deploy_hold_ms=MINUTE)
+    killed(world)
+    world.alter(content="content-2", updated_at_ms=world.now_ms + 2)
+    assert world.wait(9 * MINUTE) == ()
+    killed(world)
+    assert [d.action for d in world.tick()] == [ActionKind.RAISE_MEMORY]
+
+
+@pytest.mark.parametrize(("percent", "acts"), [(50.0, True), (89.9, False), (95.0, False)])
+def test_memory_is_raised_only_where_the_nodes_have_room(percent: float, *, acts: bool) -> None:
+    world = starved(raising())
+    load = world.loads["node-1"]
+    world.loads["node-1"] = dataclasses.replace(load, memory_percent=percent, memory=2048 * MIB)
+    killed(world)
+    (decided,) = world.tick()
+    assert (decided.action is ActionKind.RAISE_MEMORY) is acts
+
+
+def test_without_the_nodes_figures_memory_is_not_raised() -> None:
+    world = starved(raising())
+    world.loads.clear()
+    killed(world)
+    assert world.tick() == ()
+    assert world.held() == {"oom": "bound"}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [({}, True), ({"replicas": 0}, False), ({"update_state": "updating"}, False)],
+)
+def test_a_bound_is_told_unless_something_that_passes_stands_in_the_way(
+    change: dict[str, object], *, told: bool
+) -> None:
+    world = hung(dataclasses.replace(scale_up(maximum=2), otherwise=CRITICAL))
+    world.put(dataclasses.replace(service("web", labels=ARMED), **change))  # type: ignore[arg-type]  # any by name
+    assert bool(world.wait(MINUTE)) is told
+    own = hung(dataclasses.replace(scale_up(maximum=2), otherwise=CRITICAL))
+    own.put(service("web", labels={"autoheal.role": "engine"}))
+    assert own.wait(MINUTE) == ()

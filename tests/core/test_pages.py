@@ -1,0 +1,403 @@
+"""Who is told of what: one page for what has one cause, and an end to each."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from autoheal.core.limits import HOUR_MS, Limits
+from autoheal.model import (
+    LABEL_ALLOW,
+    LABEL_ENABLE,
+    LABEL_ROLE,
+    LABEL_STACK,
+    ActionKind,
+    Decision,
+    Mode,
+    OutcomeKind,
+)
+from builders import (
+    ARMED,
+    BRISK,
+    HOUR,
+    MINUTE,
+    STEP,
+    Scene,
+    escalate,
+    metric_condition,
+    node,
+    rule_set,
+    scale_up,
+    scene,
+    service,
+)
+
+SICK = metric_condition("tasks_missing", MINUTE)
+NODES_DOWN = metric_condition("nodes_down", MINUTE)
+
+
+def shop(*names: str) -> Scene:
+    """Services of a stack, none of them in trouble."""
+    world = scene(escalate("sick"), figures=dict.fromkeys(names, 10.0))
+    world.put(*(service(name, labels={LABEL_STACK: "shop"}) for name in names))
+    world.tick()
+    return world
+
+
+def begun(decided: tuple[Decision, ...]) -> list[tuple[str, str]]:
+    return [(d.service, d.severity) for d in decided if d.target == 1]
+
+
+def ended(decided: tuple[Decision, ...]) -> list[str]:
+    return [d.service for d in decided if d.target == 0]
+
+
+# the incident of a service
+
+
+def test_a_less_severe_rule_adds_no_page_to_an_incident() -> None:
+    low = metric_condition(threshold=50.0)
+    world = scene(escalate("a"), escalate("b", severity="warning", when=low))
+    assert begun(world.tick()) == [("web", "critical")]
+    world.figures_for[low] = {"web": 60.0}
+    world.figures["web"] = 60.0
+    assert world.tick() == (), "b is still TRUE: the page goes on"
+    world.figures_for[low] = {"web": 10.0}
+    assert ended(world.tick()) == ["web"]
+
+
+def test_a_more_severe_rule_makes_a_new_page_of_the_old_one() -> None:
+    high = metric_condition(threshold=95.0)
+    world = scene(escalate("a", severity="warning"), escalate("b", when=high))
+    world.figures_for[high] = {"web": 90.0}
+    assert begun(world.tick()) == [("web", "warning")]
+    world.figures_for[high] = {"web": 99.0}
+    end, start = world.tick()
+    assert (end.target, end.severity, end.rule) == (0, "warning", "a")
+    assert end.reason == "resolved: it has become critical"
+    assert (start.target, start.severity, start.rule) == (1, "critical", "b")
+
+
+def test_what_swarm_says_stands_in_the_page() -> None:
+    world = scene(escalate())
+    world.complaints["web"] = "No such image: web:2"
+    world.running["web"] = 1
+    (told,) = world.tick()
+    assert told.reason.endswith('; Swarm says: "No such image: web:2"')
+
+
+# a stack
+
+
+def test_several_services_of_a_stack_get_one_page() -> None:
+    world = shop("a", "b", "c")
+    world.figures.update(a=99.0, b=99.0)
+    (told,) = world.tick()
+    assert (told.service, told.service_name, told.target) == ("stack:shop", "stack shop", 1)
+    assert told.reason.startswith("a, b of stack shop: a: mean cpu_percent over 2m is 99")
+    world.figures.update(c=99.0)
+    assert world.tick() == (), "the third joins"
+    world.figures.update(a=10.0, b=10.0)
+    assert world.tick() == (), "one is still in trouble"
+    world.figures.update(c=10.0)
+    assert ended(world.tick()) == ["stack:shop"]
+
+
+def test_one_service_of_a_stack_is_told_as_itself() -> None:
+    world = shop("a", "b")
+    world.figures.update(a=99.0)
+    assert begun(world.tick()) == [("a", "critical")]
+
+
+def test_a_service_that_is_about_to_be_told_of_counts_for_its_stack() -> None:
+    world = shop("a", "b")
+    world.rules = rule_set(escalate("sick", for_ms=MINUTE))
+    world.figures.update(a=99.0)
+    world.tick()
+    world.figures.update(b=99.0)
+    decided = world.wait(2 * MINUTE)
+    assert begun(decided) == [("stack:shop", "critical")]
+
+
+def test_services_of_no_stack_are_told_one_by_one() -> None:
+    world = scene(escalate(), figures={"a": 99.0, "b": 99.0})
+    assert begun(world.tick()) == [("a", "critical"), ("b", "critical")]
+
+
+# a node
+
+
+def lost() -> Scene:
+    """Three services, of which two had tasks on a node that went down."""
+    world = scene(
+        escalate("node-down", when=NODES_DOWN),
+        escalate("sick", when=SICK),
+        figures=dict.fromkeys("abc", 0.0),
+    )
+    world.nodes["node-2"] = node("node-2")
+    world.tick()
+    world.nodes["node-2"] = node("node-2", state="down")
+    world.lost_on.update(a=("node-2",), b=("node-2",))
+    world.figures_for[NODES_DOWN] = {"a": 99.0, "b": 99.0, "c": 0.0}
+    return world
+
+
+def test_a_node_that_is_down_gets_one_page_named_after_it() -> None:
+    world = lost()
+    (told,) = world.tick()
+    assert (told.service, told.service_name) == ("node:node-2", "node node-2")
+    assert told.reason == "node node-2 is down; it had tasks of a, b"
+    assert world.wait(MINUTE) == ()
+
+
+def test_what_its_services_suffer_meanwhile_is_part_of_it() -> None:
+    world = lost()
+    world.tick()
+    world.figures_for[SICK] = {"a": 99.0, "b": 0.0, "c": 0.0}
+    assert world.tick() == ()
+
+
+def test_what_befalls_them_long_after_is_not() -> None:
+    world = lost()
+    world.tick()
+    world.wait(world.limits.node_hold_ms)
+    world.figures_for[SICK] = {"a": 99.0, "b": 0.0, "c": 0.0}
+    assert begun(world.tick()) == [("a", "critical")]
+
+
+def test_a_node_that_comes_back_ends_its_page() -> None:
+    world = lost()
+    world.tick()
+    world.nodes["node-2"] = node("node-2")
+    world.lost_on.clear()
+    world.figures_for[NODES_DOWN] = dict.fromkeys("abc", 0.0)
+    assert ended(world.tick()) == ["node:node-2"]
+
+
+def test_a_node_that_is_down_holds_its_services_back_no_longer_than_the_node_hold() -> None:
+    world = lost()
+    world.rules = rule_set(*world.rules.rules, scale_up())
+    world.figures_for[SICK] = dict.fromkeys("abc", 0.0)
+    world.figures["a"] = 99.0
+    world.tick()
+    world.tick()
+    assert world.held("a")["cpu-high"] == "node"
+    decided = world.wait(world.limits.node_hold_ms)
+    assert [d.action for d in decided] == [ActionKind.SCALE_UP]
+
+
+def test_a_node_that_went_down_counts_for_no_outage() -> None:
+    names = [f"s{number}" for number in range(10)]
+    world = scene(escalate("node-down", when=NODES_DOWN), figures=dict.fromkeys(names, 0.0))
+    world.nodes["node-2"] = node("node-2")
+    world.tick()
+    world.nodes["node-2"] = node("node-2", state="down")
+    world.lost_on.update(dict.fromkeys(names, ("node-2",)))
+    world.figures_for[NODES_DOWN] = dict.fromkeys(names, 99.0)
+    assert begun(world.tick()) == [("node:node-2", "critical")]
+
+
+# an outage
+
+
+def city(count: int) -> Scene:
+    """So many services, none of them in trouble."""
+    names = [f"s{number:02}" for number in range(count)]
+    world = scene(escalate("sick"), figures=dict.fromkeys(names, 10.0))
+    world.tick()
+    return world
+
+
+def harm(world: Scene, count: int) -> None:
+    for number in range(count):
+        world.happen("task_failed", f"s{number:02}")
+
+
+@pytest.mark.parametrize(
+    ("services", "sick", "is_outage"),
+    [(10, 3, False), (10, 4, True), (20, 4, False), (20, 5, True), (30, 6, False), (30, 7, True)],
+)
+def test_more_than_three_and_more_than_a_fifth_sick_together_are_an_outage(
+    services: int, sick: int, *, is_outage: bool
+) -> None:
+    world = city(services)
+    harm(world, sick)
+    decided = world.tick()
+    assert (world.state.outage_ms is not None) is is_outage
+    assert [(d.service, d.service_name, d.rule) for d in decided] == (
+        [("swarm", "the swarm", "outage")] if is_outage else []
+    )
+
+
+@pytest.mark.parametrize(("apart_ms", "is_outage"), [(4 * MINUTE, True), (5 * MINUTE, False)])
+def test_they_must_fall_sick_within_five_minutes(apart_ms: int, *, is_outage: bool) -> None:
+    world = city(10)
+    for number in range(10):
+        world.running[f"s{number:02}"] = 1
+    harm(world, 3)
+    world.wait(apart_ms)
+    world.happen("task_failed", "s09")
+    world.tick()
+    assert (world.state.outage_ms is not None) is is_outage
+
+
+def test_in_an_outage_nothing_is_done_and_nobody_else_is_told() -> None:
+    world = city(10)
+    world.rules = rule_set(escalate("sick"), scale_up("busy", match="s09", when=SICK))
+    world.figures_for[SICK] = {name: 99.0 if name == "s09" else 0.0 for name in world.services}
+    harm(world, 4)
+    world.figures.update(s00=99.0, s01=99.0)
+    assert begun(world.tick()) == [("swarm", "critical")]
+    assert world.held("s09") == {"busy": "outage"}
+    assert world.tick() == ()
+
+
+def test_an_alarm_that_ends_in_an_outage_does_not_end_its_page() -> None:
+    world = city(10)
+    for number in range(4):
+        world.running[f"s{number:02}"] = 1
+    harm(world, 4)
+    world.figures.update(s00=99.0)
+    assert begun(world.tick()) == [("swarm", "critical")]
+    world.figures.update(s00=10.0)
+    assert world.wait(MINUTE) == ()
+
+
+def test_when_it_is_over_the_page_ends_and_who_is_still_sick_is_told_of() -> None:
+    world = city(10)
+    harm(world, 4)
+    world.figures.update(s00=99.0)
+    world.tick()
+    decided = world.wait(10 * MINUTE)
+    assert ended(decided) == ["swarm"]
+    assert begun(decided) == [("s00", "critical")]
+    assert world.state.outage_ms is None
+
+
+def test_people_are_told_of_all_that_are_sick_in_an_outage() -> None:
+    world = city(10)
+    harm(world, 4)
+    world.tick()
+    told_ms = world.now_ms
+    incidents = [state.incident for state in world.state.services.values() if state.incident]
+    assert [incident.escalated_ms for incident in incidents] == [told_ms] * 4
+
+
+def test_load_everywhere_is_no_outage() -> None:
+    world = city(10)
+    world.rules = rule_set(scale_up())
+    for name in world.services:
+        world.figures[name] = 99.0
+    world.tick()
+    assert world.state.outage_ms is None
+
+
+def test_what_is_off_and_what_is_ours_is_not_counted() -> None:
+    world = city(16)
+    for number in range(10, 16):
+        world.put(service(f"s{number}", labels={LABEL_ROLE: "engine"}))
+    world.limits = dataclasses.replace(BRISK, outage_services=1)
+    harm(world, 3)
+    world.tick()
+    assert world.state.outage_ms is not None, "three of ten, not of sixteen"
+
+
+# budgets
+
+
+def spending(count: int, mode: Mode = Mode.LIVE) -> Scene:
+    """Services that all want to be scaled, and five actions an hour."""
+    labels = ARMED if mode is Mode.LIVE else {}
+    names = [f"s{number}" for number in range(count)]
+    world = scene(scale_up(maximum=3), figures=dict.fromkeys(names, 99.0))
+    world.put(*(service(name, labels=labels) for name in names))
+    world.limits = dataclasses.replace(BRISK, actions_per_hour=5, operator_hold_ms=0)
+    return world
+
+
+def act(world: Scene, length_ms: int) -> list[Decision]:
+    """Carry out whatever is decided, for so long; what was decided."""
+    decided: list[Decision] = []
+    for _ in range(length_ms // STEP):
+        for each in world.tick():
+            decided.append(each)
+            if each.action is not ActionKind.ESCALATE:
+                if each.max_mode is Mode.LIVE:
+                    world.apply(each)
+                else:
+                    world.report(each, OutcomeKind.WOULD_APPLY)
+                    world.figures[each.service] = 10.0
+    return decided
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_five_actions_an_hour_and_then_one_page(mode: Mode) -> None:
+    world = spending(8, mode)
+    decided = act(world, 30 * MINUTE)
+    assert [d.action for d in decided] == [ActionKind.SCALE_UP] * 5 + [ActionKind.ESCALATE]
+    told = decided[-1]
+    assert (told.service, told.rule, told.severity) == ("swarm", "budget", "warning")
+    assert told.max_mode is mode
+    assert "budget" in world.held("s7").values()
+
+
+def test_what_is_spent_comes_back_after_an_hour() -> None:
+    world = spending(8)
+    act(world, 30 * MINUTE)
+    later = act(world, HOUR)
+    assert [d.target for d in later if d.action is ActionKind.ESCALATE] == [0]
+    assert sum(d.action is ActionKind.SCALE_UP for d in later) == 3
+
+
+def test_the_budgets_of_armed_and_unarmed_services_are_apart() -> None:
+    world = spending(8, Mode.DRY_RUN)
+    act(world, 30 * MINUTE)
+    world.put(service("armed"))
+    world.figures["armed"] = 99.0
+    assert [d.max_mode for d in act(world, MINUTE)][:1] == [Mode.LIVE]
+
+
+def test_actions_in_flight_count_against_the_budget() -> None:
+    world = spending(8)
+    world.limits = dataclasses.replace(world.limits, actions_at_once=100)
+    assert len(world.tick()) == 5
+
+
+def test_an_attempt_that_failed_is_spent_and_a_refusal_is_not() -> None:
+    for kind, spent in ((OutcomeKind.NOT_APPLIED, 1), (OutcomeKind.REFUSED, 0)):
+        world = spending(1)
+        (decided,) = world.tick()
+        world.report(decided, kind, stale=True)
+        world.tick()
+        assert len(world.state.spent.get(Mode.LIVE, ())) == spent
+
+
+def test_the_hour_of_the_budget_is_an_hour() -> None:
+    assert HOUR_MS == HOUR
+    assert Limits().actions_per_hour == 5
+
+
+# labels
+
+
+def test_a_label_that_cannot_be_read_keeps_everybody_off() -> None:
+    world = scene(scale_up())
+    labels = {LABEL_ENABLE: "true", LABEL_ALLOW: "scale_up", "autoheal.max": "many"}
+    world.put(service("web", labels=labels))
+    assert world.tick() == ()
+    assert world.held() == {"cpu-high": "labels"}
+
+
+def test_the_dry_run_label_takes_everything_back() -> None:
+    world = scene(scale_up())
+    world.put(service("web", labels={**ARMED, "autoheal.dry-run": "true"}))
+    assert [d.max_mode for d in world.tick()] == [Mode.DRY_RUN]
+
+
+@pytest.mark.parametrize(("maximum", "target"), [("2", None), ("3", 3), ("20", 3)])
+def test_the_maximum_label_tightens_and_never_loosens(maximum: str, target: int | None) -> None:
+    world = scene(scale_up(maximum=3))
+    world.put(service("web", labels={**ARMED, "autoheal.max": maximum}))
+    decided = world.tick()
+    assert [d.target for d in decided] == ([] if target is None else [target])
