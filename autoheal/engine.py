@@ -17,13 +17,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autoheal import records, rulefile
-from autoheal.core.decide import Verdicts, decide
-from autoheal.core.fold import ENDED_TASKS_KEPT_MS, Fold
+from autoheal.core.decision.decide import Verdicts, decide
 from autoheal.core.limits import Limits
 from autoheal.core.rule import RuleSet
 from autoheal.core.state import OVERALL_FIELD, ServiceState, State, pack_overall, pack_service
 from autoheal.core.state import unpack as unpack_state
-from autoheal.core.window import SPARE_SLOTS
+from autoheal.core.view.fold import ENDED_TASKS_KEPT_MS, Fold
+from autoheal.core.view.window import SPARE_SLOTS
 from autoheal.errors import AutohealError, UserError
 from autoheal.model import Incident, IncidentEnd, TickRecord
 from autoheal.ports import Clock, Cut, Lease, Reader, Store, Write

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from autoheal import records
-from autoheal.core.decide import decide
-from autoheal.core.fold import Fold
+from autoheal.core.decision.decide import decide
 from autoheal.core.state import State
+from autoheal.core.view.fold import Fold
 from autoheal.engine import Packed, kept_limits, kept_rules
 from autoheal.errors import UserError
 from autoheal.model import TickRecord

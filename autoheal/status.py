@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 
 from autoheal import records
 from autoheal.actions import ACTIONS
-from autoheal.core.evidence import describe, evaluate
-from autoheal.core.fold import Fold, ServiceTasks, Snapshot
+from autoheal.core.decision.evidence import describe, evaluate
+from autoheal.core.decision.reach import may_reach
 from autoheal.core.limits import HOUR_MS, Limits
-from autoheal.core.reach import may_reach
 from autoheal.core.rule import Rule, RuleSet, leaves
 from autoheal.core.state import Flight, Page, ServiceState, State
 from autoheal.core.state import unpack as unpack_state
+from autoheal.core.view.fold import Fold, ServiceTasks, Snapshot
 from autoheal.engine import LEASE, kept_limits, kept_rules, reach_ms
 from autoheal.errors import UserError
 from autoheal.labels import Terms, read_terms

@@ -11,10 +11,8 @@ from hypothesis import HealthCheck, settings
 
 from autoheal.actions import Action, Escalate, ScaleDown, ScaleUp
 from autoheal.actions.escalate import Severity
-from autoheal.core.decide import Verdicts, decide
-from autoheal.core.fold import Dated, Happening, NodeLoad, ServiceTasks, Snapshot
+from autoheal.core.decision.decide import Verdicts, decide
 from autoheal.core.limits import Limits
-from autoheal.core.readings import Readings
 from autoheal.core.rule import (
     Aggregate,
     Comparison,
@@ -28,6 +26,8 @@ from autoheal.core.rule import (
     RuleSet,
 )
 from autoheal.core.state import State
+from autoheal.core.view.fold import Dated, Happening, NodeLoad, ServiceTasks, Snapshot
+from autoheal.core.view.readings import Readings
 from autoheal.model import (
     LABEL_ALLOW,
     LABEL_ENABLE,

@@ -18,7 +18,7 @@ import pytest
 
 import builders
 from autoheal import app, records, rulefile
-from autoheal.core import changes
+from autoheal.core.decision import changes
 from autoheal.core.state import OVERALL_FIELD, ServiceState, State, pack_overall, pack_service
 from autoheal.model import Command
 from autoheal.settings import load_settings

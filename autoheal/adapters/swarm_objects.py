@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from autoheal.core.swarm_view import ENDED_STATES
+from autoheal.core.view.swarm_view import ENDED_STATES
 from autoheal.model import OWN_LABELS, Node, Service, ServiceMode, Task
 from autoheal.records import canonical, digest
 

@@ -14,11 +14,11 @@ import sys
 import time
 
 from autoheal import records
-from autoheal.core.decide import decide
-from autoheal.core.fold import Fold
+from autoheal.core.decision.decide import decide
 from autoheal.core.limits import Limits
 from autoheal.core.rule import Comparison
 from autoheal.core.state import State
+from autoheal.core.view.fold import Fold
 from autoheal.metrics import MEASURED
 from builders import (
     MINUTE,

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from autoheal.actions import Escalate, RaiseMemory, Restart
-from autoheal.core.fold import Dated, Happening
 from autoheal.core.rule import Limit, Risk, Rule
+from autoheal.core.view.fold import Dated, Happening
 from autoheal.model import (
     COMMAND_RESET,
     LABEL_ALLOW,

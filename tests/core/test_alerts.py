@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from autoheal.core.alerts import step, watch_ms
+from autoheal.core.decision.alerts import step, watch_ms
 from autoheal.core.limits import Limits
 from autoheal.core.rule import Rule
 from autoheal.core.state import RuleState

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoheal.actions import Subject
-from autoheal.core.arbiter import Bid, contend, lane_of
+from autoheal.core.decision.arbiter import Bid, contend, lane_of
 from autoheal.core.rule import Comparison, Rule
 from autoheal.core.state import Lane
 from autoheal.model import Mode

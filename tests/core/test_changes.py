@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from autoheal.core.changes import Change, classify, observe
+from autoheal.core.decision.changes import Change, classify, observe
 from autoheal.core.state import Flight, Lane, LaneState, ServiceState
 from autoheal.model import LABEL_DECISION, ActionKind, Mode, OutcomeKind, Service
 from builders import LONG_AGO, MINUTE, NOW, scale_up, scene, service

@@ -13,12 +13,12 @@ import pytest
 
 from autoheal import records
 from autoheal.actions import Escalate, RaiseMemory, Restart
-from autoheal.core.decide import Verdicts, decide
-from autoheal.core.flights import flights
-from autoheal.core.fold import Fold
+from autoheal.core.decision.decide import Verdicts, decide
+from autoheal.core.decision.flights import flights
 from autoheal.core.limits import Limits
 from autoheal.core.rule import Comparison, Limit
 from autoheal.core.state import State, pack_overall, pack_service, unpack
+from autoheal.core.view.fold import Fold
 from autoheal.model import (
     LABEL_ALLOW,
     LABEL_DECISION,

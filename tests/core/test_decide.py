@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoheal.core.decide import decide
-from autoheal.core.evidence import describe
-from autoheal.core.fold import Happening
+from autoheal.core.decision.decide import decide
+from autoheal.core.decision.evidence import describe
 from autoheal.core.limits import Limits
 from autoheal.core.rule import Aggregate, Comparison, Match, Rule
 from autoheal.core.state import State
+from autoheal.core.view.fold import Happening
 from autoheal.model import ActionKind, Evidence, Mode, OutcomeKind
 from autoheal.records import decision_body, identified
 from builders import (

@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 
 from autoheal.core.breaker import Circuit
-from autoheal.core.fold import Happening
 from autoheal.core.rule import Comparison, Rule
 from autoheal.core.state import Flight, Lane, LaneState, Phase
+from autoheal.core.view.fold import Happening
 from autoheal.model import Decision, Mode, OutcomeKind
 from builders import (
     CPU_LOW,

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoheal import records
-from autoheal.core.fold import (
+from autoheal.core.limits import Limits
+from autoheal.core.rule import Aggregate, Comparison, MetricCondition
+from autoheal.core.view.fold import (
     ENDED_TASKS_KEPT_MS,
     KEPT_MS,
     Fold,
@@ -19,8 +21,6 @@ from autoheal.core.fold import (
     ServiceTasks,
     Snapshot,
 )
-from autoheal.core.limits import Limits
-from autoheal.core.rule import Aggregate, Comparison, MetricCondition
 from autoheal.metrics import METRICS
 from autoheal.model import COMMAND_RESET, Command, Event, Intent, OutcomeKind, Verdict
 from builders import (

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from autoheal.actions import Plan, RaiseMemory, Restart
 from autoheal.core.breaker import Breaker, Circuit
-from autoheal.core.changes import look
-from autoheal.core.fold import ServiceTasks
-from autoheal.core.guards import GUARDS, Candidate, Situation, objection
+from autoheal.core.decision.changes import look
+from autoheal.core.decision.guards import GUARDS, Candidate, Situation, objection
 from autoheal.core.limits import Limits
-from autoheal.core.node_window import NodeLoad
 from autoheal.core.rule import Limit, Risk, Rule
 from autoheal.core.state import Flight, Lane, LaneState, Phase, ServiceState, Trial
+from autoheal.core.view.fold import ServiceTasks
+from autoheal.core.view.node_window import NodeLoad
 from autoheal.labels import read_terms
 from autoheal.model import (
     LABEL_ALLOW,

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from autoheal.core.happenings import Happening, Happenings, reason_of
-from autoheal.core.swarm_view import Span
+from autoheal.core.view.happenings import Happening, Happenings, reason_of
+from autoheal.core.view.swarm_view import Span
 from autoheal.metrics import REJECTIONS
 from autoheal.model import Event
 from builders import MINUTE, NOW, container_of, task

@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 
 from autoheal.actions import Escalate, Restart
-from autoheal.core.fold import Happening
 from autoheal.core.limits import Limits
 from autoheal.core.rule import Rule
+from autoheal.core.view.fold import Happening
 from autoheal.model import LABEL_ALLOW, LABEL_ENABLE, LABEL_ROLE, Incident, OutcomeKind
 from autoheal.records import pack_incident, unpack_incident
 from builders import (

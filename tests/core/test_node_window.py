@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from autoheal.core.node_window import NodeLoad, NodeWindow
-from autoheal.core.window import SPARE_SLOTS
+from autoheal.core.view.node_window import NodeLoad, NodeWindow
+from autoheal.core.view.window import SPARE_SLOTS
 from autoheal.model import NodeFigures
 from builders import NOW, STEP, batch
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from autoheal.core.node_window import NodeLoad
-from autoheal.core.placement import could_take, is_saturated
+from autoheal.core.view.node_window import NodeLoad
+from autoheal.core.view.placement import could_take, is_saturated
 from builders import node
 
 

@@ -13,8 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoheal.core.limits import Limits
-from autoheal.core.node_window import NodeWindow
-from autoheal.core.readings import Frame, Reading
 from autoheal.core.rule import (
     Aggregate,
     Combinator,
@@ -26,10 +24,12 @@ from autoheal.core.rule import (
     leaves,
     negated,
 )
-from autoheal.core.service_series import ServiceSeries
-from autoheal.core.swarm_view import Span, SwarmView
-from autoheal.core.task_rows import TaskRows
-from autoheal.core.window import Window
+from autoheal.core.view.node_window import NodeWindow
+from autoheal.core.view.readings import Frame, Reading
+from autoheal.core.view.service_series import ServiceSeries
+from autoheal.core.view.swarm_view import Span, SwarmView
+from autoheal.core.view.task_rows import TaskRows
+from autoheal.core.view.window import Window
 from autoheal.metrics import METRICS
 from autoheal.model import Service, Verdict
 from builders import (

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from autoheal.core.limits import Limits
-from autoheal.core.node_window import NodeWindow
-from autoheal.core.service_series import HEARD_BY, ServiceSeries
-from autoheal.core.swarm_view import SwarmView
-from autoheal.core.task_rows import TaskRows
-from autoheal.core.window import Window
+from autoheal.core.view.node_window import NodeWindow
+from autoheal.core.view.service_series import HEARD_BY, ServiceSeries
+from autoheal.core.view.swarm_view import SwarmView
+from autoheal.core.view.task_rows import TaskRows
+from autoheal.core.view.window import Window
 from autoheal.metrics import METRICS
 from autoheal.model import Node, NodeFigures, Service, ServiceMode, Task
 from builders import LONG_AGO, NOW, STEP, batch, inventory, node, roster_row, service, task

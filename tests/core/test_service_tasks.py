@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from autoheal.core.service_tasks import ServiceTasks, tasks_by_service
-from autoheal.core.swarm_view import SwarmView
+from autoheal.core.view.service_tasks import ServiceTasks, tasks_by_service
+from autoheal.core.view.swarm_view import SwarmView
 from autoheal.model import Node, Service, ServiceMode, Task
 from builders import LONG_AGO, MINUTE, NOW, inventory, node, service, task
 

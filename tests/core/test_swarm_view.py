@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoheal.core.swarm_view import SILENCE_MS, Downtime, Stay, SwarmView, Wish
+from autoheal.core.view.swarm_view import SILENCE_MS, Downtime, Stay, SwarmView, Wish
 from autoheal.model import Inventory
 from builders import LONG_AGO, MINUTE, NOW, inventory, node, service, task
 

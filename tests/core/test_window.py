@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoheal.core.ring import INITIAL_COLUMNS
-from autoheal.core.window import SPARE_SLOTS, Window
+from autoheal.core.view.ring import INITIAL_COLUMNS
+from autoheal.core.view.window import SPARE_SLOTS, Window
 from autoheal.metrics import MEASURED, METRIC_BY_NAME
 from autoheal.model import Service
 from builders import NOW, STEP, batch, roster_row, service

@@ -11,7 +11,7 @@ import pytest
 import builders
 from autoheal.actions import RaiseMemory, Restart
 from autoheal.commands import Answer, answer_reset
-from autoheal.core import changes
+from autoheal.core.decision import changes
 from autoheal.core.rule import Limit, Rule
 from autoheal.core.state import ServiceState, State
 from autoheal.errors import UserError

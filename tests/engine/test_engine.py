@@ -17,7 +17,7 @@ import builders
 from autoheal import records, replay, rulefile, status
 from autoheal.adapters.clock import SystemClock
 from autoheal.app import stores
-from autoheal.core import changes
+from autoheal.core.decision import changes
 from autoheal.core.limits import Limits
 from autoheal.core.state import (
     OVERALL_FIELD,

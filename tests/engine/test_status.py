@@ -8,7 +8,7 @@ from pathlib import Path
 
 import builders
 from autoheal import status
-from autoheal.core import changes
+from autoheal.core.decision import changes
 from autoheal.core.limits import HOUR_MS, Limits
 from autoheal.core.rule import Combinator, Combined
 from autoheal.core.state import Alarm, Page, ServiceState, State

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from autoheal.core.swarm_view import REJECTED, Span
+from autoheal.core.view.swarm_view import REJECTED, Span
 from autoheal.model import Event, Task
 
 OOM_KILLED = "oom_killed"

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from autoheal import records
-from autoheal.core.happenings import Happening, Happenings
 from autoheal.core.limits import Limits
-from autoheal.core.node_window import NodeLoad, NodeWindow
-from autoheal.core.readings import Frame, Readings
 from autoheal.core.rule import MetricCondition, RuleSet
-from autoheal.core.service_series import BLIND, HEARD_BY, ServiceSeries
-from autoheal.core.service_tasks import ServiceTasks, tasks_by_service
-from autoheal.core.swarm_view import SwarmView
-from autoheal.core.task_rows import TaskRows
-from autoheal.core.window import Window
+from autoheal.core.view.happenings import Happening, Happenings
+from autoheal.core.view.node_window import NodeLoad, NodeWindow
+from autoheal.core.view.readings import Frame, Readings
+from autoheal.core.view.service_series import BLIND, HEARD_BY, ServiceSeries
+from autoheal.core.view.service_tasks import ServiceTasks, tasks_by_service
+from autoheal.core.view.swarm_view import SwarmView
+from autoheal.core.view.task_rows import TaskRows
+from autoheal.core.view.window import Window
 from autoheal.errors import BadRecordError
 from autoheal.metrics import METRIC_BY_NAME
 from autoheal.model import Command, Intent, Inventory, Node, Outcome, Service

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from autoheal.core.swarm_view import NEVER_MS, Span
-from autoheal.core.window import Window
+from autoheal.core.view.swarm_view import NEVER_MS, Span
+from autoheal.core.view.window import Window
 from autoheal.model import Service
 
 Doubles = NDArray[np.float64]

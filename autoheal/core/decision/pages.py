@@ -16,12 +16,12 @@ from dataclasses import dataclass
 
 from autoheal.actions import Escalate
 from autoheal.actions.escalate import FIRING, QUIET, SEVERITIES
-from autoheal.core import incidents
-from autoheal.core.evidence import describe
-from autoheal.core.reach import may_reach
+from autoheal.core.decision import incidents
+from autoheal.core.decision.evidence import describe
+from autoheal.core.decision.reach import may_reach
+from autoheal.core.decision.tick import Tick, View
 from autoheal.core.rule import MetricCondition, Rule, leaves
 from autoheal.core.state import Alarm, Page
-from autoheal.core.tick import Tick, View
 from autoheal.model import Evidence, Mode, Verdict
 
 OUTAGE = "outage"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autoheal.core.node_window import NodeLoad
+from autoheal.core.view.node_window import NodeLoad
 from autoheal.model import Node
 
 ACTIVE = "active"

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from autoheal.core.swarm_view import FAILED, REJECTED, RUNNING, Downtime, Span, SwarmView
+from autoheal.core.view.swarm_view import FAILED, REJECTED, RUNNING, Downtime, Span, SwarmView
 from autoheal.model import Service
 
 _WENT_WRONG = (FAILED, REJECTED)

@@ -10,8 +10,6 @@ import bisect
 from collections.abc import Iterator, Sequence
 from operator import attrgetter
 
-from autoheal.core.fold import Happening, Snapshot
-from autoheal.core.readings import Reading
 from autoheal.core.rule import (
     Aggregate,
     Combinator,
@@ -25,6 +23,8 @@ from autoheal.core.rule import (
     leaves,
 )
 from autoheal.core.state import ServiceState
+from autoheal.core.view.fold import Happening, Snapshot
+from autoheal.core.view.readings import Reading
 from autoheal.metrics import METRIC_BY_NAME
 from autoheal.model import Evidence, Service, Verdict
 from autoheal.units import format_duration

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoheal.core.limits import Limits
-from autoheal.core.node_window import FULL, NodeWindow
-from autoheal.core.placement import could_take
-from autoheal.core.swarm_view import NEVER_MS, Downtime, Span, SwarmView, Wish
-from autoheal.core.task_rows import Doubles, TaskRows
+from autoheal.core.view.node_window import FULL, NodeWindow
+from autoheal.core.view.placement import could_take
+from autoheal.core.view.swarm_view import NEVER_MS, Downtime, Span, SwarmView, Wish
+from autoheal.core.view.task_rows import Doubles, TaskRows
 from autoheal.model import Service
 
 # What every container's sample holds: a task without it was not heard of.

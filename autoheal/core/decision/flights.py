@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from autoheal.actions import ACTIONS
 from autoheal.core.breaker import Breaker
-from autoheal.core.fold import ServiceTasks
 from autoheal.core.limits import Limits
 from autoheal.core.state import Flight, Lane, LaneState, Phase, ServiceState
+from autoheal.core.view.fold import ServiceTasks
 from autoheal.model import UPDATE_AT_REST, ActionKind, Mode, Outcome, OutcomeKind, Service
 
 # How many times of a rule's actions on a service are kept: the most that a limit can count.

@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from typing import cast
 
 from autoheal.actions import Escalate, Plan, Unable
-from autoheal.core import pages
-from autoheal.core.arbiter import Bid, Loss, contend, lane_of
-from autoheal.core.evidence import describe
-from autoheal.core.guards import Candidate, Objection, Situation, objection
-from autoheal.core.pages import NODE_PREFIX, Cause
-from autoheal.core.reach import may_reach
+from autoheal.core.decision import pages
+from autoheal.core.decision.arbiter import Bid, Loss, contend, lane_of
+from autoheal.core.decision.evidence import describe
+from autoheal.core.decision.guards import Candidate, Objection, Situation, objection
+from autoheal.core.decision.pages import NODE_PREFIX, Cause
+from autoheal.core.decision.reach import may_reach
+from autoheal.core.decision.subject import subject
+from autoheal.core.decision.tick import Tick, View
 from autoheal.core.rule import Rule
 from autoheal.core.state import Lane
-from autoheal.core.subject import subject
-from autoheal.core.tick import Tick, View
 
 NO_PLAN = Plan(0, 0, "")
 

@@ -5,8 +5,8 @@ Services that lost tasks with a node are not counted: that cause is known, and t
 
 from __future__ import annotations
 
-from autoheal.core import incidents, pages
-from autoheal.core.tick import Tick, View, is_ours
+from autoheal.core.decision import incidents, pages
+from autoheal.core.decision.tick import Tick, View, is_ours
 
 
 def watch(tick: Tick) -> None:

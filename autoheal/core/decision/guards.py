@@ -16,12 +16,12 @@ from dataclasses import dataclass
 
 from autoheal.actions import Plan
 from autoheal.core.breaker import Breaker
-from autoheal.core.fold import ServiceTasks
 from autoheal.core.limits import HOUR_MS, Limits
-from autoheal.core.node_window import NodeLoad
-from autoheal.core.placement import could_take, is_saturated
 from autoheal.core.rule import Risk, Rule
 from autoheal.core.state import Lane, LaneState, ServiceState
+from autoheal.core.view.fold import ServiceTasks
+from autoheal.core.view.node_window import NodeLoad
+from autoheal.core.view.placement import could_take, is_saturated
 from autoheal.labels import Terms
 from autoheal.model import (
     LABEL_ROLE,

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from autoheal.core.ring import COVERAGE, Ring, complete_slots
-from autoheal.core.window import SPARE_SLOTS
+from autoheal.core.view.ring import COVERAGE, Ring, complete_slots
+from autoheal.core.view.window import SPARE_SLOTS
 from autoheal.records import SampleBatch
 
 FULL = 100.0

@@ -10,12 +10,12 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from autoheal.core.arbiter import Loss
 from autoheal.core.breaker import Breaker
-from autoheal.core.fold import ServiceTasks, Snapshot
+from autoheal.core.decision.arbiter import Loss
 from autoheal.core.limits import Limits
 from autoheal.core.rule import Rule, RuleSet
 from autoheal.core.state import Page, RuleState, ServiceState, State
+from autoheal.core.view.fold import ServiceTasks, Snapshot
 from autoheal.labels import Terms
 from autoheal.model import (
     LABEL_ROLE,

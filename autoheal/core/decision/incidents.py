@@ -12,12 +12,12 @@ import dataclasses
 from collections.abc import Sequence
 from operator import attrgetter
 
-from autoheal.core import flights
-from autoheal.core.evidence import counted, describe
-from autoheal.core.fold import Happening
+from autoheal.core.decision import flights
+from autoheal.core.decision.evidence import counted, describe
+from autoheal.core.decision.tick import Tick, View, is_ours
 from autoheal.core.rule import Rule
 from autoheal.core.state import Flight, ServiceState
-from autoheal.core.tick import Tick, View, is_ours
+from autoheal.core.view.fold import Happening
 from autoheal.metrics import EVENTS
 from autoheal.model import Deed, Incident, IncidentEnd, Judgement, Outcome, OutcomeKind
 from autoheal.records import digest

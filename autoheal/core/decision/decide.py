@@ -14,15 +14,15 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from autoheal.core import aftermath, alerts, changes, contest, incidents, outage, pages
-from autoheal.core.evidence import evaluate
-from autoheal.core.fold import Snapshot
-from autoheal.core.guards import Candidate
+from autoheal.core.decision import aftermath, alerts, changes, contest, incidents, outage, pages
+from autoheal.core.decision.evidence import evaluate
+from autoheal.core.decision.guards import Candidate
+from autoheal.core.decision.sending import send
+from autoheal.core.decision.tick import Held, Tick, View
 from autoheal.core.limits import HOUR_MS, Limits
 from autoheal.core.rule import Rule, RuleSet
-from autoheal.core.sending import send
 from autoheal.core.state import RuleState, ServiceState, State
-from autoheal.core.tick import Held, Tick, View
+from autoheal.core.view.fold import Snapshot
 from autoheal.labels import read_terms
 from autoheal.model import COMMAND_RESET, Decision, Incident, Node, Service, Verdict
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from autoheal.core import flights
-from autoheal.core.arbiter import Loss, order_of
-from autoheal.core.guards import Candidate
-from autoheal.core.pages import joined
+from autoheal.core.decision import flights
+from autoheal.core.decision.arbiter import Loss, order_of
+from autoheal.core.decision.guards import Candidate
+from autoheal.core.decision.pages import joined
+from autoheal.core.decision.tick import Tick
 from autoheal.core.state import Flight, Phase
-from autoheal.core.tick import Tick
 from autoheal.model import Decision, Mode
 from autoheal.records import identified
 from autoheal.units import format_duration

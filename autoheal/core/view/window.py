@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoheal.core.ring import Columns, Floats, Ring
+from autoheal.core.view.ring import Columns, Floats, Ring
 from autoheal.metrics import METRIC_BY_NAME
 from autoheal.model import RosterRow, Service
 from autoheal.records import SampleBatch

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoheal.core.ring import COVERAGE, complete_slots
 from autoheal.core.rule import Aggregate, MetricCondition
-from autoheal.core.service_series import ServiceSeries
-from autoheal.core.task_rows import Booleans, Doubles, TaskRows
+from autoheal.core.view.ring import COVERAGE, complete_slots
+from autoheal.core.view.service_series import ServiceSeries
+from autoheal.core.view.task_rows import Booleans, Doubles, TaskRows
 from autoheal.metrics import METRIC_BY_NAME, Metric, Unit
 from autoheal.model import Service, Verdict
 

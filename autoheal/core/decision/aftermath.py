@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 
-from autoheal.core import flights, incidents
-from autoheal.core.pages import Cause
+from autoheal.core.decision import flights, incidents
+from autoheal.core.decision.pages import Cause
+from autoheal.core.decision.subject import subject
+from autoheal.core.decision.tick import Tick, View
 from autoheal.core.rule import Rule
 from autoheal.core.state import Trial
-from autoheal.core.subject import subject
-from autoheal.core.tick import Tick, View
 from autoheal.model import Judgement, Mode, OutcomeKind, Service, Verdict
 
 # What was tried, and so counts against the hour's budget.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from autoheal.actions import Subject
-from autoheal.core.evidence import OOM_KILLED, counted
+from autoheal.core.decision.evidence import OOM_KILLED, counted
+from autoheal.core.decision.tick import Tick, View
 from autoheal.core.rule import Rule
-from autoheal.core.tick import Tick, View
 
 
 def subject(tick: Tick, view: View, rule: Rule) -> Subject:

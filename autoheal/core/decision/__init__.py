@@ -1,0 +1,1 @@
+"""What is decided on it: one tick, from who changed what to what is sent."""

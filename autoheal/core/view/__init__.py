@@ -1,0 +1,1 @@
+"""What is known: the recent past folded from the streams, and what conditions read in it."""
