@@ -14,7 +14,7 @@ class Limits:
     """Durations in ms, shares in percent. Counts of actions are per max_mode, over all services.
 
     Pending rules survive `missed_ticks` in a row, and a gap of `handover_ms`: a change of leader.
-    Rules that heal or escalate watch their condition for `group_wait_ms` at least, so that a common
+    Rules that heal or escalate wait for `group_wait_ms` from their first TRUE, so that a common
     cause shows before its first consequence is treated alone. More than `outage_services`, and more
     than `outage_percent` of all, sick within `outage_window_ms` is an outage. A node is saturated
     when its CPU or memory is used to `saturated_percent` on average over `saturated_window_ms`. A

@@ -6,12 +6,10 @@ import dataclasses
 
 import pytest
 
-from autoheal.core.decision.alerts import step, watch_ms
-from autoheal.core.limits import Limits
-from autoheal.core.rule import Rule
+from autoheal.core.decision.alerts import step
 from autoheal.core.state import RuleState
 from autoheal.model import Verdict
-from builders import BRISK, MINUTE, NOW, STEP, escalate, scale_up, scene
+from builders import MINUTE, NOW, STEP, escalate, scale_up, scene
 
 RULE = scale_up(for_ms=MINUTE)
 PENDING = RuleState(RULE.hash, NOW)
@@ -37,25 +35,11 @@ FIRING = RuleState(RULE.hash, NOW, firing=True)
 def test_the_table(
     known: RuleState | None, verdict: Verdict, after_ms: int, expected: RuleState | None
 ) -> None:
-    assert step(known, RULE, verdict, NOW + after_ms, BRISK) == expected
-
-
-@pytest.mark.parametrize(
-    ("rule", "wait_ms"),
-    [
-        (scale_up(), 0),
-        (scale_up(for_ms=MINUTE), MINUTE),
-        (escalate(), 30_000),
-        (escalate(for_ms=10_000), 30_000),
-        (escalate(for_ms=MINUTE), MINUTE),
-    ],
-)
-def test_rules_that_heal_watch_for_the_group_wait_at_least(rule: Rule, wait_ms: int) -> None:
-    assert watch_ms(rule, Limits()) == wait_ms
+    assert step(known, RULE, verdict, NOW + after_ms) == expected
 
 
 def test_without_a_wait_a_rule_fires_at_once() -> None:
-    state = step(None, scale_up(), Verdict.TRUE, NOW, BRISK)
+    state = step(None, scale_up(), Verdict.TRUE, NOW)
     assert state is not None
     assert state.firing
 
@@ -63,13 +47,13 @@ def test_without_a_wait_a_rule_fires_at_once() -> None:
 @pytest.mark.parametrize("verdict", [Verdict.TRUE, Verdict.NO_DATA])
 def test_a_changed_rule_starts_over(verdict: Verdict) -> None:
     other = RuleState("another version", NOW - MINUTE, firing=True)
-    after = step(other, RULE, verdict, NOW, BRISK)
+    after = step(other, RULE, verdict, NOW)
     assert after == (PENDING if verdict is Verdict.TRUE else None)
 
 
 def test_what_held_a_rule_back_is_forgotten_at_its_next_step() -> None:
     held = RuleState(RULE.hash, NOW, firing=True, held="deploy")
-    assert step(held, RULE, Verdict.TRUE, NOW, BRISK) == FIRING
+    assert step(held, RULE, Verdict.TRUE, NOW) == FIRING
 
 
 @pytest.mark.parametrize(

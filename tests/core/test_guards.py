@@ -15,7 +15,7 @@ from autoheal.core.decision.changes import look
 from autoheal.core.decision.guards import GUARDS, Candidate, Situation, objection
 from autoheal.core.limits import Limits
 from autoheal.core.rule import Limit, Risk, Rule
-from autoheal.core.state import Flight, Lane, LaneState, Phase, ServiceState, Trial
+from autoheal.core.state import Flight, Lane, LaneState, Phase, RuleState, ServiceState, Trial
 from autoheal.core.view.fold import ServiceTasks
 from autoheal.core.view.node_window import NodeLoad
 from autoheal.labels import read_terms
@@ -78,7 +78,12 @@ def wanting(
 ) -> Candidate:
     """A rule that wants to act on a service of which nothing else is known."""
     shown = service() if of is None else of
-    known = ServiceState(name=shown.name, seen=look(shown), deployed_ms=LONG_AGO)
+    known = ServiceState(
+        name=shown.name,
+        seen=look(shown),
+        deployed_ms=LONG_AGO,
+        rules={wants.name: RuleState(wants.hash, LONG_AGO, firing=True)},
+    )
     return Candidate(
         service=shown,
         state=dataclasses.replace(known, **state),  # type: ignore[arg-type]  # any field by name
@@ -461,6 +466,7 @@ def _history(state: ServiceState, wants: Rule, names: Collection[str]) -> Servic
     return dataclasses.replace(
         state,
         deployed_ms=NOW if "deploy" in names else LONG_AGO,
+        rules={wants.name: RuleState(wants.hash, NOW if "group-wait" in names else LONG_AGO)},
         operated_ms=NOW if "operator" in names else None,
         lanes={Lane.RULES: lane},
         trials={wants.name: trial} if "judging" in names else {},
@@ -483,15 +489,15 @@ def _surroundings(names: Collection[str]) -> Situation:
 
 NEVER = ("own", "off")
 PASSING = (
-    *("stale-inventory", "outage", "in-flight", "rollout", "deploy", "stack-deploy"),
+    *("group-wait", "stale-inventory", "outage", "in-flight", "rollout", "deploy", "stack-deploy"),
     *("operator", "node", "judging", "cooldown"),
 )
 LASTING = ("labels", "mode", "no-restart", "volume", "unpinned", "single", "quarantine", "limit")
 WAITS = ("saturated", "retry", "budget", "breaker")
 TOP_DOWN = (*NEVER, *PASSING, *LASTING, *WAITS)
 OF_NO_CONCERN = {
-    "up": {"unpinned", "single"},
-    "down": {"unpinned", "single", "saturated"},
+    "up": {"group-wait", "unpinned", "single"},
+    "down": {"group-wait", "unpinned", "single", "saturated"},
     "restart": {"saturated"},
     "raise": {"saturated"},
 }
@@ -554,10 +560,10 @@ def test_our_own_waits_never_keep_a_page_back() -> None:
 
 
 @given(obstacles=OBSTACLES)
-def test_an_escalation_is_held_for_what_is_off_or_our_own_and_for_nothing_else(
+def test_an_escalation_is_held_for_what_is_off_or_our_own_and_for_the_group_wait_only(
     obstacles: set[str],
 ) -> None:
-    expected = next((name for name in NEVER if name in obstacles), None)
+    expected = next((name for name in (*NEVER, "group-wait") if name in obstacles), None)
     assert guard_of(*burdened(PAGE, obstacles)) == expected
 
 
@@ -567,6 +573,7 @@ def test_an_escalation_is_held_for_what_is_off_or_our_own_and_for_nothing_else(
 WORDS: dict[str, str] = {
     "own": "it is a part of autoheal itself",
     "off": "0 replicas means switched off",
+    "group-wait": "watched for a common cause, 30s more",
     "stale-inventory": "the last inventory came 4d4h ago",
     "outage": "an outage began 0s ago: too many services are sick at once",
     "in-flight": "the restart of rule stuck is applied and not settled",

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from autoheal.core.limits import HOUR_MS, Limits
+from autoheal.core.rule import Rule
 from autoheal.model import (
     LABEL_ALLOW,
     LABEL_ENABLE,
@@ -85,6 +86,41 @@ def test_what_swarm_says_stands_in_the_page() -> None:
     world.running["web"] = 1
     (told,) = world.tick()
     assert told.reason.endswith('; Swarm says: "No such image: web:2"')
+
+
+# the group wait
+
+
+def waiting(*rules: Rule) -> Scene:
+    world = scene(*rules)
+    world.limits = dataclasses.replace(BRISK, group_wait_ms=30_000)
+    return world
+
+
+def test_people_are_told_only_after_the_group_wait() -> None:
+    world = waiting(escalate())
+    world.tick()
+    assert world.held() == {"page": "group-wait"}
+    assert world.wait(30_000 - STEP) == ()
+    assert begun(world.tick()) == [("web", "critical")]
+
+
+def test_the_group_wait_runs_beside_the_rules_own() -> None:
+    world = waiting(escalate(for_ms=MINUTE))
+    world.tick()
+    assert world.wait(MINUTE - STEP) == ()
+    assert begun(world.tick()) == [("web", "critical")]
+
+
+def test_a_rule_that_waits_blocks_weaker_ones_all_the_while() -> None:
+    world = waiting(escalate(), scale_up())
+    world.tick()
+    assert world.held() == {"page": "group-wait", "cpu-high": "arbitration"}
+
+
+def test_load_is_answered_without_a_group_wait() -> None:
+    world = waiting(scale_up())
+    assert [d.action for d in world.tick()] == [ActionKind.SCALE_UP]
 
 
 # a stack

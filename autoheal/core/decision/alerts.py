@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 
-from autoheal.core.limits import Limits
 from autoheal.core.rule import Rule
 from autoheal.core.state import RuleState
 from autoheal.model import Verdict
 
 
-def step(
-    known: RuleState | None, rule: Rule, verdict: Verdict, now_ms: int, limits: Limits
-) -> RuleState | None:
+def step(known: RuleState | None, rule: Rule, verdict: Verdict, now_ms: int) -> RuleState | None:
     """The rule's next state on one service; None is inactive.
 
     A state that another version of the rule left behind is not this rule's.
@@ -30,13 +27,5 @@ def step(
             return None
         case Verdict.TRUE:  # pragma: no branch  # mypy knows that there is no other
             current = known or RuleState(rule.hash, now_ms)
-            firing = current.firing or now_ms - current.active_ms >= watch_ms(rule, limits)
+            firing = current.firing or now_ms - current.active_ms >= rule.for_ms
             return dataclasses.replace(current, firing=firing, held="")
-
-
-def watch_ms(rule: Rule, limits: Limits) -> int:
-    """How long the rule must be TRUE: its `for`, and for rules that heal the group wait at least.
-
-    (Alertmanager's group_wait: a common cause shows before its first consequence is treated.)
-    """
-    return max(rule.for_ms, limits.group_wait_ms) if rule.then.heals else rule.for_ms

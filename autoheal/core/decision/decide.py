@@ -180,7 +180,7 @@ def _step(
     after = {}
     for name, rule in rules.items():
         known = None if late else state.rules.get(name)
-        stepped = alerts.step(known, rule, verdicts[name], tick.now_ms, limits)
+        stepped = alerts.step(known, rule, verdicts[name], tick.now_ms)
         if stepped is not None:
             after[name] = stepped
     return after

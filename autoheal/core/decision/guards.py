@@ -122,6 +122,17 @@ def _inventory(_: Candidate, situation: Situation) -> str | None:
     return None
 
 
+def _group_wait(candidate: Candidate, situation: Situation) -> str | None:
+    """Rules that heal watch from their first TRUE, as Alertmanager's group_wait does."""
+    rule, limits = candidate.rule, situation.limits
+    if not rule.then.heals:
+        return None
+    watched = candidate.state.rules.get(rule.name)
+    since_ms = situation.now_ms if watched is None else watched.active_ms
+    left_ms = since_ms + limits.group_wait_ms - situation.now_ms
+    return f"watched for a common cause, {_whole_seconds(left_ms)} more" if left_ms > 0 else None
+
+
 def _outage(_: Candidate, situation: Situation) -> str | None:
     if situation.outage_ms is None:
         return None
@@ -333,6 +344,8 @@ GUARDS: tuple[Guard, ...] = (
     # Never touched, and nobody is paged for it.
     Guard("own", _own, escalations_too=True),
     Guard("off", _off, escalations_too=True),
+    # A common cause shows before its first consequence is treated, or told, alone.
+    Guard("group-wait", _group_wait, escalations_too=True),
     # What may pass or help by itself.
     Guard("stale-inventory", _inventory),
     Guard("outage", _outage),
