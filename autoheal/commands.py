@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from autoheal import records
 from autoheal.core.rule import Limit, RuleSet
 from autoheal.core.state import ServiceState, State
-from autoheal.core.state import unpack as unpack_state
-from autoheal.engine import kept_rules
+from autoheal.engine import kept_rules, kept_state
 from autoheal.errors import UserError
 from autoheal.model import COMMAND_RESET, Command
 from autoheal.ports import Clock, Store, Write
@@ -34,7 +33,7 @@ def reset(store: Store, clock: Clock, service: str, rule: str, *, by: str) -> st
 
     Raises UserError for names that nobody knows, and ConnectionError.
     """
-    state = unpack_state(store.state())
+    state = kept_state(store)
     if not state.rule_set:
         raise UserError("no engine has ticked on this store yet (is one running?)")
     rules = kept_rules(store, state.rule_set)

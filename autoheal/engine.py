@@ -24,7 +24,7 @@ from autoheal.core.state import OVERALL_FIELD, ServiceState, State, pack_overall
 from autoheal.core.state import unpack as unpack_state
 from autoheal.core.view.fold import ENDED_TASKS_KEPT_MS, Fold
 from autoheal.core.view.window import SPARE_SLOTS
-from autoheal.errors import AutohealError, UserError
+from autoheal.errors import AutohealError, BadRecordError, UserError
 from autoheal.model import Incident, IncidentEnd, TickRecord
 from autoheal.ports import Clock, Cut, Lease, Reader, Store, Write
 from autoheal.telemetry import Telemetry
@@ -138,6 +138,7 @@ class Engine:
         self._run_id: str | None = None
         self._rules_kept = False
         self._silent_until_ms = 0
+        self._spoilt: set[str] = set()
         telemetry.rules.set(len(rulebook.rules.rules))
 
     @property
@@ -162,12 +163,21 @@ class Engine:
         cut = self._cut()
         silent = self._is_silent(cut, before, self._clock.monotonic())
         for entry in cut.entries:
-            self._fold.fold(entry.stream, entry.ms, entry.at_ms, entry.fields)
+            spoilt = self._fold.fold(entry.stream, entry.ms, entry.at_ms, entry.fields)
+            if spoilt is not None:
+                self._pass_over(entry.stream, spoilt)
         try:
             if self._lease is not None and self._fold.ready and not silent:
                 self._decide(self._lease, cut.now_ms)
         finally:
             self._fold.forget(cut.now_ms)
+
+    def _pass_over(self, stream: str, why: str) -> None:
+        """Tell of an entry that cannot be read: in the log once per stream, there may be many."""
+        self._telemetry.bad_entries.labels(stream).inc()
+        if stream not in self._spoilt:
+            self._spoilt.add(stream)
+            log.warning("%s: entries of another version are passed over: %s", stream, why)
 
     def _decide(self, lease: Lease, now_ms: int) -> None:
         if self._pending is not None and not self._commit(self._pending):
@@ -231,9 +241,17 @@ class Engine:
     def _load(self) -> State:
         """The state to go on from: what the last leader committed."""
         if self._state is None:
-            self._state = unpack_state(self._store.state())
+            self._state = self._stored()
             self._packed = Packed(self._state)
         return self._state
+
+    def _stored(self) -> State:
+        """What the store holds; whoever cannot read it must not keep others from leading."""
+        try:
+            return kept_state(self._store)
+        except UserError:
+            self.stop()
+            raise
 
     # reading
 
@@ -241,7 +259,7 @@ class Engine:
         if self._reader is None:
             since_ms = self._store.now_ms() - reach_ms(self._rulebook.rules, self._limits)
             # What became of the last decisions is news, however long nobody was there to read it.
-            decided_ms = unpack_state(self._store.state()).now_ms or since_ms
+            decided_ms = self._stored().now_ms or since_ms
             self._since_ms = max(0, min(since_ms, decided_ms))
             self._reader = self._store.reader(Fold.STREAMS, since_ms=self._since_ms)
         return self._reader.cut()
@@ -385,6 +403,17 @@ def reach_ms(rules: RuleSet, limits: Limits) -> int:
     return max(window_ms, happened_ms) + KEYFRAME_MARGIN_MS
 
 
+def kept_state(store: Store) -> State:
+    """The state that was committed last. Raises UserError if another version wrote it."""
+    try:
+        return unpack_state(store.state())
+    except BadRecordError as error:
+        raise UserError(
+            f"another version of autoheal wrote the state in this store ({error}): run that one, or"
+            " delete the key ah:state, and cooldowns, limits and quarantines start anew"
+        ) from error
+
+
 def kept_rules(store: Store, name: str) -> RuleSet:
     """The rules that an engine kept under this hash. Raises UserError if they are gone."""
     texts = records.parse(_kept(store, f"rules:{name}"))
@@ -392,8 +421,14 @@ def kept_rules(store: Store, name: str) -> RuleSet:
 
 
 def kept_limits(store: Store, name: str) -> Limits:
-    """The limits that an engine kept under this digest. Raises UserError if they are gone."""
-    return Limits(**records.parse(_kept(store, f"limits:{name}")))
+    """The limits that an engine kept under this digest.
+
+    Raises UserError if they are gone, or are those of another version.
+    """
+    try:
+        return Limits(**records.parse(_kept(store, f"limits:{name}")))
+    except TypeError as error:
+        raise UserError(f"another version of autoheal kept the limits {name}: {error}") from error
 
 
 def _kept(store: Store, key: str) -> bytes:

@@ -25,7 +25,8 @@ class Metric:
     """One figure per task, or per service (`of_service`), from what the inventory tells.
 
     `cap` is what a missing value is at worst, None where nothing bounds it. `numerator` and `basis`
-    are set for derived metrics: 100 x numerator / basis.
+    are set for derived metrics: 100 x numerator / basis. `harm` marks those that tell of a failure,
+    not of load.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Metric:
     numerator: str | None = None
     basis: str | None = None
     of_service: bool = False
+    harm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ METRICS: tuple[Metric, ...] = (
         None,
         "replicas wanted, less tasks running",
         of_service=True,
+        harm=True,
     ),
     Metric(
         "tasks_pending",
@@ -89,6 +92,7 @@ METRICS: tuple[Metric, ...] = (
         None,
         "tasks that no node has been found for",
         of_service=True,
+        harm=True,
     ),
     Metric(
         "tasks_starting",
@@ -101,7 +105,7 @@ METRICS: tuple[Metric, ...] = (
         "tasks_stable",
         Unit.PERCENT,
         100.0,
-        "tasks that have been running for a minute, of the replicas wanted",
+        "tasks that have been running for `AUTOHEAL_STABLE_AFTER` (1m), of the replicas wanted",
         of_service=True,
     ),
     Metric(
@@ -117,6 +121,7 @@ METRICS: tuple[Metric, ...] = (
         None,
         "nodes that are down and had a task of the service when they went",
         of_service=True,
+        harm=True,
     ),
     Metric(
         "nodes_saturated",
@@ -144,7 +149,7 @@ EVENTS: tuple[EventName, ...] = (
     ),
     EventName(
         "task_rejected",
-        "a node could not run a task: no image, wrong placement, or other",
+        "a task was rejected: its image cannot be had, its node no longer fits, or other",
         harm=True,
         filter="reason",
     ),

@@ -189,7 +189,7 @@ class Event:
     """Something that happened to a container at an instant, as its own node saw it.
 
     `stopped` marks the end of a container that somebody had sent a signal through Docker: Swarm,
-    for whatever reason, or a person. Without it the container ended by itself.
+    for whatever reason, or a person; False, that it ended by itself. None is not known.
     """
 
     kind: str
@@ -199,7 +199,7 @@ class Event:
     node: str
     exit_code: int | None = None
     memory_limit: int | None = None
-    stopped: bool = False
+    stopped: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

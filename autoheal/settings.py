@@ -368,7 +368,7 @@ class Settings(BaseModel):
         300_000, description="How long a service is left alone after an operator changed it"
     )
     node_hold_ms: Annotated[int, _duration("0s", "7d")] = Field(
-        600_000, description="How long nothing is replaced or moved after a node came or went"
+        600_000, description="How long nothing is done to any service after a node came or went"
     )
     warm_up_ms: Annotated[int, _duration("0s", "1d")] = Field(
         300_000, description="Tasks younger than this do not count: starting burns CPU"

@@ -18,9 +18,8 @@ from autoheal.core.decision.reach import may_reach
 from autoheal.core.limits import HOUR_MS, Limits
 from autoheal.core.rule import Rule, RuleSet, leaves
 from autoheal.core.state import Flight, Page, ServiceState, State
-from autoheal.core.state import unpack as unpack_state
 from autoheal.core.view.fold import Fold, ServiceTasks, Snapshot
-from autoheal.engine import LEASE, kept_limits, kept_rules, reach_ms
+from autoheal.engine import LEASE, kept_limits, kept_rules, kept_state, reach_ms
 from autoheal.errors import UserError
 from autoheal.labels import Terms, read_terms
 from autoheal.model import ActionKind, Decision, Mode, Outcome, Service, TickRecord, Verdict
@@ -136,7 +135,7 @@ def gather(store: Insight) -> Status:
     now_ms = store.now_ms()
     tick = _last_tick(store, now_ms)
     rules, limits = kept_rules(store, tick.rule_set), kept_limits(store, tick.limits)
-    state = unpack_state(store.state())
+    state = kept_state(store)
     fold = Fold(rules, limits)
     cut = store.reader(Fold.STREAMS, since_ms=now_ms - reach_ms(rules, limits)).cut()
     for entry in cut.entries:

@@ -63,6 +63,9 @@ class Telemetry:
 
     def _make_incident_metrics(self) -> None:
         since = "from the first evidence of an incident"
+        self.bad_entries = self._counter(
+            "bad_entries", "Entries of the store that could not be read", "stream"
+        )
         self.incidents = self._counter(
             "incidents", "Incidents that are over, by what they came to", "end"
         )

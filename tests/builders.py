@@ -448,6 +448,8 @@ class Scene:
     running: dict[str, int] = field(default_factory=dict)
     current: dict[str, int] = field(default_factory=dict)
     lost_on: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    lost_lately: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    finished: dict[str, int] = field(default_factory=dict)
     complaints: dict[str, str] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=lambda: {"node-1": node()})
     loads: dict[str, NodeLoad] = field(
@@ -496,8 +498,11 @@ class Scene:
         return ServiceTasks(
             running=running,
             current=self.current.get(identity, len(running)),
+            wanted=self.services[identity].replicas or 0,
+            finished=self.finished.get(identity, 0),
             hosts={"node-1": len(running)} if running else {},
             lost_on=self.lost_on.get(identity, ()),
+            lost_lately=self.lost_on.get(identity, ()) or self.lost_lately.get(identity, ()),
             complaint=self.complaints.get(identity, ""),
         )
 

@@ -40,8 +40,10 @@ MILLI_IN_NANO = 10**6
 OOM_KILLED = "oom_killed"
 SAME_KILL_S = 1
 UNHEALTHY = "unhealthy"
-# A container may survive a signal; what befalls it after this long is its own affair again.
+# A container may survive a signal; what befalls it long after is its own affair again. A stop may
+# take as long as its grace period.
 STOPPING_S = 60
+STOPPED_S = 600
 
 _KINDS = {"oom": OOM_KILLED, "die": "died", "health_status: unhealthy": UNHEALTHY}
 _FILTERS = json.dumps(
@@ -161,7 +163,7 @@ class DockerEvents:
             container=container,
             node=self._node,
             exit_code=_exit_code(attributes) if died else None,
-            stopped=died and self._was_signalled(container),
+            stopped=self._was_signalled(container, at_ns) if died else None,
         )
 
     def _note_signal(self, container: str, attributes: Mapping[str, str], at_ns: int) -> None:
@@ -182,11 +184,10 @@ class DockerEvents:
         _remember(self._killed, container, at_ns)
         return True
 
-    def _was_signalled(self, container: str) -> bool:
+    def _was_signalled(self, container: str, at_ns: int) -> bool:
         """Whether a signal was to end it. Asked once, at its end: it may be started again."""
-        signalled = container in self._signalled
-        self._signalled.pop(container, None)
-        return signalled
+        signalled_ns = self._signalled.pop(container, None)
+        return signalled_ns is not None and at_ns - signalled_ns < STOPPED_S * NANO
 
     def _is_new(self, key: tuple[int, str, str], at_ns: int) -> bool:
         if key in self._seen:

@@ -36,7 +36,11 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """An action that is not settled yet. `version` is the service's after it, once applied."""
+    """An action that is not settled yet. `version` is the service's after it, once applied.
+
+    `replaced` counts the tasks of the new spec that were last seen to run, `progressed_ms` when
+    their number last changed.
+    """
 
     decision: str
     action: ActionKind
@@ -49,20 +53,24 @@ class Flight:
     phase: Phase = Phase.DECIDED
     applied_ms: int = 0
     version: int = 0
+    replaced: int | None = None
+    progressed_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class LaneState:
     """A service's actions in one lane: when each direction last acted, and what is in flight.
 
-    `rolled_ms` is when every task was last replaced, `failed_ms` when a decision was last refused
-    or not applied, `last_decision` the last one that Docker is known to have applied.
+    `rolled_ms` is when every task was last replaced, `failed_ms` when a decision last came to
+    nothing and `failures` how many did in a row (not those that somebody's change overtook),
+    `last_decision` the last one that Docker is known to have applied.
     """
 
     up_ms: int | None = None
     down_ms: int | None = None
     rolled_ms: int | None = None
     failed_ms: int | None = None
+    failures: int = 0
     last_decision: str = ""
     flight: Flight | None = None
 
@@ -94,13 +102,14 @@ class Alarm:
     """A rule's reason to tell people of a service, while it lasts; `page` is what tells them.
 
     `because` is not "" where the rule's action could not be done, or did not help: then it is not
-    over before the service is whole.
+    over before the service is whole. It rings since `since_ms`.
     """
 
     page: str
     severity: str
     max_mode: Mode
     because: str = ""
+    since_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +176,7 @@ class ServiceState:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The whole: `tick` counts commits, `now_ms` is the last tick's.
+    """The whole: `tick` counts commits, `now_ms` is the last tick's, `began_ms` the first one's.
 
     `nodes` is what each node last was, `nodes_changed_ms` when one last came or went. `spent` holds
     the times of the last hour's durable actions per max_mode, `pages` the escalations that are
@@ -176,6 +185,7 @@ class State:
 
     tick: int = 0
     now_ms: int = 0
+    began_ms: int = 0
     epoch: int = 0
     rule_set: str = ""
     breaker: Breaker = field(default_factory=Breaker)
@@ -192,6 +202,7 @@ def pack_overall(state: State) -> bytes:
     body = {
         "tick": state.tick,
         "now_ms": state.now_ms,
+        "began_ms": state.began_ms,
         "epoch": state.epoch,
         "rule_set": state.rule_set,
         "breaker": dataclasses.asdict(state.breaker),

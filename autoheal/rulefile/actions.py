@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast, get_args, get_type_hints
 
-from autoheal.actions import ACTIONS, Action, Escalate
+from autoheal.actions import ACTIONS, Action, Escalate, RaiseMemory
 from autoheal.model import ActionKind
 from autoheal.rulefile.fields import Fields, Shape, Spot, open_map, word
 from autoheal.rulefile.mistakes import nearest, one_of
@@ -19,8 +19,6 @@ from autoheal.rulefile.tree import Map, Scalar, described
 from autoheal.units import Size
 
 COUNT_MAX = 10_000
-# Docker refuses a memory limit below the lower one.
-SIZE_BOUNDS = (4 * 2**20, 2**40)
 
 _SCALE_UP = ACTIONS[ActionKind.SCALE_UP].example
 _ESCALATE = ACTIONS[ActionKind.ESCALATE].example
@@ -41,7 +39,17 @@ def read_otherwise(spot: Spot | None) -> Escalate | None:
 def _read(spot: Spot, choices: Sequence[str], example: str) -> Action | None:
     kind = _kind(spot, choices, example)
     fields = open_map(spot, _shape(ACTIONS[kind])) if kind else None
-    return _build(ACTIONS[kind], fields) if kind and fields else None
+    if kind is None or fields is None:
+        return None
+    noted = fields.noted
+    action = _build(ACTIONS[kind], fields)
+    if fields.noted == noted and _raises_nothing(action):
+        spot.note("this never raises the limit", "give a factor above 1, or an add above 0B")
+    return action
+
+
+def _raises_nothing(action: Action) -> bool:
+    return isinstance(action, RaiseMemory) and action.factor == 1 and action.add == 0
 
 
 def _kind(spot: Spot, choices: Sequence[str], example: str) -> ActionKind | None:
@@ -108,7 +116,7 @@ def _value(
 ) -> object:
     """The value of one parameter of an action, read as its field is annotated."""
     if kind is Size:
-        least, most = bounds or SIZE_BOUNDS
+        least, most = bounds or (0, math.inf)
         return fields.size(name, least=least, most=most)
     if kind is int:
         return fields.whole(name, least=1, most=COUNT_MAX)

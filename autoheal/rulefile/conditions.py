@@ -40,6 +40,7 @@ _EXIT_CODES = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _OTHER_WORDS = {"and": "all", "or": "any"}
 
 UNREAD = EventCondition("", 0, Comparison.ABOVE, 0.0)  # stands in for what could not be read
+_ONE_EVENT = {Comparison.ABOVE: 0, Comparison.AT_LEAST: 1}
 
 _METRIC_SHAPE = Shape(
     ("metric", "over", *_COMPARISONS, "over_tasks", "over_time"), ("metric", "over"), _METRIC
@@ -61,6 +62,12 @@ def read_condition(spot: Spot | None) -> Condition | None:
     if len(found) > LEAVES_MAX:
         spot.note(f"{len(found)} conditions are too many", f"at most {LEAVES_MAX} in one rule")
     return condition if all(map(_is_read, found)) else None
+
+
+def _holds_always(leaf: Leaf) -> bool:
+    """Whether it asks for many events and is satisfied by none."""
+    asks_for_events = isinstance(leaf, EventCondition) and leaf.comparison.wants_high
+    return asks_for_events and bool(leaf.comparison.operator(0, leaf.threshold))
 
 
 def _is_read(leaf: Leaf) -> bool:
@@ -129,7 +136,7 @@ def _event(fields: Fields, _: int) -> Condition:
     name = fields.word("event", "event", EVENT_BY_NAME)
     if name:
         _refuse_other_filters(fields, EVENT_BY_NAME[name])
-    return EventCondition(
+    condition = EventCondition(
         event=name or "",
         over_ms=_over(fields),
         comparison=comparison,
@@ -137,6 +144,12 @@ def _event(fields: Fields, _: int) -> Condition:
         exit_codes=_exit_codes(fields.spot("exit_code")),
         reason=fields.word("reason", "reason", REJECTIONS) or "",
     )
+    threshold_spot = fields.spot(comparison)
+    if threshold_spot is None or not _holds_always(condition):
+        return condition
+    hint = f"it would always hold; try {comparison}: {_ONE_EVENT[comparison]}"
+    threshold_spot.note("0 events satisfy this too", hint)
+    return UNREAD
 
 
 def _refuse_other_filters(fields: Fields, event: EventName) -> None:
@@ -167,7 +180,13 @@ def _members(spot: Spot | None, level: int) -> tuple[Condition, ...]:
 
 def _not(fields: Fields, level: int) -> Condition:
     spot = fields.spot("not")
-    return negated(_condition(spot, level + 1)) if spot else UNREAD
+    if spot is None:
+        return UNREAD
+    condition = negated(_condition(spot, level + 1))
+    if not any(map(_holds_always, leaves(condition))):
+        return condition
+    spot.note("its opposite asks for 0 events or more", "it would always hold; try below: 1")
+    return UNREAD
 
 
 _NESTING = ("all", "any", "not")
@@ -185,8 +204,13 @@ def _over(fields: Fields) -> int:
 
 
 def _comparison(fields: Fields) -> tuple[Comparison, float]:
+    """The comparison and its threshold; `above: 0` stands in for what could not be read."""
     key = fields.exactly_one(_COMPARISONS)
-    return (Comparison(key), fields.number(key)) if key else (Comparison.ABOVE, 0.0)
+    noted = fields.noted
+    threshold = fields.number(key) if key else 0.0
+    if key is None or fields.noted > noted:
+        return Comparison.ABOVE, 0.0
+    return Comparison(key), threshold
 
 
 def _aggregate(fields: Fields, key: str, choices: tuple[str, ...]) -> Aggregate:

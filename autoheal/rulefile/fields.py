@@ -101,6 +101,11 @@ class Fields:
             self._spot.at(key).note(f"unknown key {_key(name)}", hint)
             self._excused.add(nearest(name, self._shape.keys) or "")
 
+    @property
+    def noted(self) -> int:
+        """How many mistakes have been noted so far, here and elsewhere."""
+        return len(self._spot.notes)
+
     def spot(self, key: str) -> Spot | None:
         """The value under a key; None if the key is absent."""
         if key not in self._entries:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,11 +22,18 @@ def read_texts(paths: Sequence[Path], notes: Notes) -> dict[str, bytes]:
     for path in paths:
         for file in _files(path, notes):
             try:
-                with file.open("rb") as opened:
-                    texts[str(file)] = opened.read(TEXT_BYTES_MAX + 1)
+                texts[str(file)] = _read(file)
             except OSError as error:
                 notes.add(_unreadable(file, error))
     return texts
+
+
+def _read(file: Path) -> bytes:
+    # A FIFO or a device could wait for ever.
+    if not stat.S_ISREG(file.stat().st_mode):
+        raise OSError("it is not a regular file")
+    with file.open("rb") as opened:
+        return opened.read(TEXT_BYTES_MAX + 1)
 
 
 def _files(path: Path, notes: Notes) -> list[Path]:

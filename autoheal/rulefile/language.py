@@ -207,7 +207,10 @@ def _refuse_raise_without_kill(fields: Fields, when: Condition | None, then: Act
 
 
 def _implies_kill(condition: Condition) -> bool:
-    """Whether the condition holds only where it counts kills. Negations are in the comparisons."""
+    """Whether the condition holds only where it counts kills.
+
+    Negations are in the comparisons; to ask for 0 events or more has been refused before.
+    """
     if isinstance(condition, Combined):
         holds = all if condition.combinator is Combinator.ANY else any
         return holds(_implies_kill(each) for each in condition.conditions)

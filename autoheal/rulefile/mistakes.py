@@ -52,6 +52,9 @@ class Notes:
     def __init__(self) -> None:
         self._mistakes: list[Mistake] = []
 
+    def __len__(self) -> int:
+        return len(self._mistakes)
+
     def add(self, mistake: Mistake) -> None:
         """One more."""
         self._mistakes.append(mistake)

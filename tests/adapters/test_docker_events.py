@@ -109,7 +109,8 @@ def stage(engine: Engine) -> Iterator[Stage]:
 
 
 def told(kind: str, exit_code: int | None = None, *, stopped: bool = False) -> Event:
-    return Event(kind, "s1", "t1", CONTAINER, "n1", exit_code, stopped=stopped)
+    ended = stopped if kind == "died" else None
+    return Event(kind, "s1", "t1", CONTAINER, "n1", exit_code, stopped=ended)
 
 
 def killed(at: int, signal: str = "9") -> dict[str, Any]:
@@ -345,6 +346,13 @@ class TestStopped:
         self, stage: Stage, signal: str, stopped: bool
     ) -> None:
         stage.play(sends(killed(1, signal), died(2)))
+        assert stage.heard(1) == [told("died", 137, stopped=stopped)]
+
+    @pytest.mark.parametrize(("later_s", "stopped"), [(599.9, True), (600, False)])
+    def test_a_signal_long_ago_ended_nothing(
+        self, stage: Stage, later_s: float, stopped: bool
+    ) -> None:
+        stage.play(sends(killed(1, "3"), died(1 + int(later_s * 10**9))))
         assert stage.heard(1) == [told("died", 137, stopped=stopped)]
 
     def test_a_signal_that_is_not_named_counts(self, stage: Stage) -> None:

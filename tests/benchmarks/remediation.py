@@ -97,7 +97,10 @@ def stage(rules: dict[str, str], settings: dict[str, str]) -> Iterator[Stage]:
 
 @dataclass(frozen=True)
 class Repetition:
-    """One failure of one fresh service: what was decided, and the seconds it took."""
+    """One failure of one fresh service: what was decided, and the seconds that its incident took.
+
+    `as_deserved`: the scene's decisions and no others, in one incident and no more.
+    """
 
     scene: str
     decided: tuple[str, ...]
@@ -110,13 +113,13 @@ class Repetition:
     def of(cls, scene: Scene, play: Play) -> Repetition:
         decided = tuple(in_words(decision) for decision in play.decisions)
         actions = tuple(words.partition(" ")[0] for words in decided)
-        (incident,) = play.incidents
+        incident = play.incidents[0]  # a scene is over when its incidents are: there is one
         acted_ms = incident.acted_ms or incident.escalated_ms or 0
         detected_ms = incident.detected_ms or 0
         return cls(
             scene.name,
             decided,
-            actions == scene.deserved.decided,
+            actions == scene.deserved.decided and len(play.incidents) == 1,
             (detected_ms - incident.opened_ms) / 1000,
             (acted_ms - detected_ms) / 1000,
             (acted_ms - play.injected_ms) / 1000,
@@ -158,7 +161,10 @@ def _report(scene: Scene, done: Sequence[Repetition]) -> bool:
         ("injected to acted", [each.whole_s for each in rows]),
     ):
         show(f"  {what:28} p50 {statistics.median(seconds):6.2f} s  max {max(seconds):6.2f} s")
-    return len(decided) == 1 and all(each.as_deserved for each in rows)
+    wrong = sum(not each.as_deserved for each in rows)
+    if wrong:
+        show(f"  {wrong:4} times  NOT {', '.join(scene.deserved.decided)} in one incident")
+    return len(decided) == 1 and not wrong
 
 
 # A healthy half hour -----------------------------------------------------------------------------

@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 
 from autoheal.actions import Escalate, RaiseMemory, Restart
-from autoheal.core.rule import Limit, Risk, Rule
+from autoheal.core.decision.flights import flights
+from autoheal.core.rule import Aggregate, Limit, Risk, Rule
 from autoheal.core.view.fold import Dated, Happening
 from autoheal.model import (
     COMMAND_RESET,
@@ -18,6 +19,7 @@ from autoheal.model import (
     Decision,
     Mode,
     OutcomeKind,
+    ServiceMode,
 )
 from autoheal.units import Size
 from builders import (
@@ -27,6 +29,7 @@ from builders import (
     STEP,
     Scene,
     event_condition,
+    metric_condition,
     rule,
     rule_set,
     scale_up,
@@ -179,6 +182,16 @@ def test_a_person_resets_a_rule_or_all_of_a_service(named: str, *, lifts: bool) 
     decided = world.tick()
     expected = ActionKind.RESTART if lifts else ActionKind.ESCALATE
     assert [d.action for d in decided] == [expected]
+
+
+def test_a_reset_works_while_the_service_is_still_sick() -> None:
+    world = hung(restart())
+    restarted(world)
+    world.wait(6 * MINUTE)
+    world.commands.append(Dated(world.now_ms, Command(COMMAND_RESET, "web", "stuck", "somebody")))
+    over, again = world.tick()
+    assert (over.target, over.reason) == (0, "resolved: a person reset the rule")
+    assert again.action is ActionKind.RESTART
 
 
 def test_a_command_is_obeyed_once() -> None:
@@ -391,3 +404,81 @@ def test_a_bound_is_told_unless_something_that_passes_stands_in_the_way(
     own = hung(dataclasses.replace(scale_up(maximum=2), otherwise=CRITICAL))
     own.put(service("web", labels={"autoheal.role": "engine"}))
     assert own.wait(MINUTE) == ()
+
+
+def test_a_slope_that_reaches_back_past_a_change_says_nothing() -> None:
+    climbing = metric_condition("memory_percent", 30 * MINUTE, over_time=Aggregate.SLOPE)
+    world = hung(rule("leak", Restart(), climbing))
+    world.limits = dataclasses.replace(world.limits, deploy_hold_ms=MINUTE)
+    world.tick(0)
+    world.alter(content="content-2")
+    assert world.wait(30 * MINUTE - STEP) == ()
+    assert [d.action for d in world.wait(2 * STEP)] == [ActionKind.RESTART]
+
+
+def test_a_failure_is_treated_though_scaling_is_at_its_bound() -> None:
+    world = hung(scale_up(maximum=2), raising())
+    world.put(service("web", labels=ARMED, memory_limit=64 * MIB))
+    world.tick()
+    killed(world)
+    assert [d.action for d in world.tick()] == [ActionKind.RAISE_MEMORY]
+
+
+def test_a_failure_is_told_though_nothing_may_scale_there() -> None:
+    world = hung(scale_up(), raising())
+    world.put(service("web", labels=ARMED, mode=ServiceMode.GLOBAL, replicas=None))
+    world.running["web"] = 2
+    world.tick()
+    killed(world)
+    (told,) = world.tick()
+    assert (told.action, told.rule) == (ActionKind.ESCALATE, "oom")
+    assert world.held() == {"cpu-high": "mode", "oom": "mode"}
+
+
+def test_attempts_that_come_to_nothing_are_told_after_the_third() -> None:
+    world = hung(restart())
+    decided: list[Decision] = []
+    for _ in range(60):
+        for each in world.tick():
+            decided.append(each)
+            if each.action is ActionKind.RESTART:
+                world.report(each, OutcomeKind.REFUSED)
+    assert [d.action for d in decided] == [ActionKind.RESTART] * 3 + [ActionKind.ESCALATE]
+    assert "3 attempts to restart came to nothing" in decided[-1].reason
+    incident = world.state.services["web"].incident
+    assert incident is not None
+    assert incident.deeds == ()
+
+
+def test_what_somebodys_change_overtook_is_no_failed_attempt() -> None:
+    world = hung(restart())
+    for _ in range(60):
+        for each in world.tick():
+            assert each.action is ActionKind.RESTART
+            world.report(each, OutcomeKind.REFUSED, stale=True)
+
+
+def test_a_long_rollout_is_given_time_for_as_long_as_it_moves() -> None:
+    world = hung(restart())
+    world.put(service("web", labels=ARMED, replicas=4))
+    decided = restarted(world)
+    world.figures["web"] = 10.0
+    for replaced in range(4):
+        world.current["web"] = replaced
+        assert world.wait(9 * MINUTE) == ()
+        assert [f.decision for _, f in flights(world.state.services["web"])] == [decided.id]
+    world.current["web"] = 4
+    world.tick()
+    assert list(world.state.services["web"].trials) == ["stuck"]
+
+
+@pytest.mark.parametrize("word", ["paused", "rollback_paused", "rollback_completed"])
+def test_a_rollout_that_swarm_gives_up_has_not_helped(word: str) -> None:
+    world = hung(restart())
+    restarted(world)
+    world.current["web"] = 1
+    world.tick()
+    before = world.services["web"]
+    world.put(dataclasses.replace(before, index=before.index + 1, update_state=word))
+    world.tick()
+    assert judgement(world) == "INEFFECTIVE"

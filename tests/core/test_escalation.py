@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from autoheal.core.rule import Combinator, Combined, Comparison
 from autoheal.core.state import Alarm
 from autoheal.model import ActionKind, Decision, Evidence, Mode
 from autoheal.records import identified
@@ -11,6 +12,7 @@ from builders import (
     Scene,
     escalate,
     event_condition,
+    metric_condition,
     rule_set,
     scale_up,
     scene,
@@ -27,11 +29,12 @@ def raised() -> tuple[Scene, Decision]:
 
 def test_it_is_raised_once() -> None:
     world, decided = raised()
+    since_ms = world.now_ms
     assert (decided.action, decided.start, decided.target) == (ActionKind.ESCALATE, 0, 1)
     assert (decided.severity, decided.max_mode) == ("critical", Mode.LIVE)
     assert world.wait(10 * MINUTE) == ()
     assert world.state.services["web"].escalated == {
-        "page": Alarm("web|live", "critical", Mode.LIVE)
+        "page": Alarm("web|live", "critical", Mode.LIVE, since_ms=since_ms)
     }
 
 
@@ -51,10 +54,11 @@ def test_it_is_resolved_once_when_its_condition_is_false() -> None:
 
 def test_missing_data_resolves_nothing() -> None:
     world, _ = raised()
+    since_ms = world.now_ms
     world.figures["web"] = None
     assert world.wait(HOUR) == ()
     assert world.state.services["web"].escalated == {
-        "page": Alarm("web|live", "critical", Mode.LIVE)
+        "page": Alarm("web|live", "critical", Mode.LIVE, since_ms=since_ms)
     }
     world.figures["web"] = 90.0
     assert world.wait(MINUTE) == ()
@@ -161,6 +165,40 @@ def test_each_service_gets_one_page_by_its_worst_rule() -> None:
     assert raised_alerts == [("a", "y", "critical"), ("b", "y", "critical")]
     world.figures["a"] = 10.0
     assert [(d.service, d.rule, d.target) for d in world.tick()] == [("a", "y", 0)]
+
+
+def test_one_whose_figures_vanish_with_a_change_of_the_service_is_over() -> None:
+    world, _ = raised()
+    world.figures["web"] = None
+    assert world.wait(MINUTE) == ()
+    world.alter(content="content-2")
+    (resolved,) = world.tick()
+    assert resolved.reason == (
+        "resolved: the service was changed, and its figures are no longer there"
+    )
+
+
+def test_one_that_counts_events_lasts_until_the_service_is_whole() -> None:
+    world = scene(escalate(when=event_condition(over_ms=10 * MINUTE)))
+    world.happen("oom_killed")
+    world.running["web"] = 1
+    assert [d.target for d in world.tick()] == [1]
+    assert world.wait(HOUR) == ()
+    world.running["web"] = 2
+    assert [d.target for d in world.tick()] == [0]
+
+
+def test_a_moment_of_calm_between_events_is_no_end() -> None:
+    calm = metric_condition("tasks_stable", MINUTE, Comparison.BELOW, 100.0)
+    failing = event_condition("task_failed", 10 * MINUTE, threshold=2.0)
+    world = scene(escalate(when=Combined(Combinator.ALL, (failing, calm))), figures={"web": 0.0})
+    for _ in range(3):
+        world.happen("task_failed")
+    assert [d.target for d in world.tick()] == [1]
+    world.figures["web"] = 100.0
+    assert world.wait(9 * MINUTE) == (), "three in ten minutes are still counted"
+    (resolved,) = world.wait(2 * MINUTE)
+    assert resolved.reason == "resolved: task_failed events in 10m is 0, no longer at least 2"
 
 
 def test_an_event_alert_ends_when_its_events_are_out_of_sight() -> None:

@@ -22,7 +22,7 @@ from autoheal.core.view.fold import (
     Snapshot,
 )
 from autoheal.metrics import METRICS
-from autoheal.model import COMMAND_RESET, Command, Event, Intent, OutcomeKind, Verdict
+from autoheal.model import COMMAND_RESET, Command, Event, Intent, OutcomeKind, ServiceMode, Verdict
 from builders import (
     CPU_HIGH,
     HOUR,
@@ -56,7 +56,7 @@ def fold(limits: Limits = LIMITS) -> Fold:
 
 
 def take(into: Fold, stream: str, fields: Mapping[str, bytes], at_ms: int = NOW) -> None:
-    into.fold(stream, at_ms, at_ms, fields)
+    assert into.fold(stream, at_ms, at_ms, fields) is None
 
 
 def test_it_is_ready_after_the_first_whole_inventory() -> None:
@@ -92,7 +92,8 @@ def test_a_snapshot_shows_what_was_folded() -> None:
     assert [each.id for each in seen.services] == ["api", "web"]
     assert [each.id for each in seen.nodes] == ["a", "b"]
     assert seen.tasks == {
-        "web": ServiceTasks(running=("web.1", "web.2"), current=2, hosts={"node-1": 2})
+        "web": ServiceTasks(running=("web.1", "web.2"), current=2, hosts={"node-1": 2}, wanted=2),
+        "api": ServiceTasks(wanted=2),
     }
     assert seen.loads == {"node-1": NodeLoad(10.0, 20.0, 8 * 2**30)}
     assert set(seen.readings) == {CPU_HIGH}
@@ -121,10 +122,9 @@ def test_events_are_kept_in_the_order_of_their_own_times() -> None:
 
 
 @pytest.mark.parametrize("stream", [*Fold.STREAMS, "another"])
-def test_a_spoilt_entry_is_counted_and_changes_nothing(stream: str) -> None:
+def test_a_spoilt_entry_is_told_and_changes_nothing(stream: str) -> None:
     made = fold()
-    take(made, stream, {"body": b"{", "rows": b"\xff"})
-    assert made.bad_entries == 1
+    assert made.fold(stream, NOW, NOW, {"body": b"{", "rows": b"\xff"})
     assert made.snapshot(now_ms=NOW, since_ms=0, epoch=1).events == {}
 
 
@@ -201,6 +201,49 @@ def test_a_task_that_swarm_stopped_on_purpose_is_no_failure() -> None:
     take(made, records.EVENTS, died(143, stopped=True), NOW + 1)
     seen = made.snapshot(now_ms=NOW + 10, since_ms=0, epoch=1)
     assert {kind for kind, _ in seen.events} == {"died"}
+
+
+@pytest.mark.parametrize(
+    ("told_ms", "missing"),
+    [
+        pytest.param(None, 0.0, id="it ended by itself"),
+        pytest.param(5 * MINUTE, 1.0, id="Swarm stopped it for its health"),
+        pytest.param(10 * MINUTE, 0.0, id="so long ago that no rule looks back to it"),
+    ],
+)
+def test_a_completed_task_is_missing_only_if_it_was_told_unhealthy(
+    told_ms: int | None, missing: float
+) -> None:
+    condition = of_service("tasks_missing")
+    long_ago = event_condition(over_ms=10 * MINUTE)
+    made = Fold(rule_set(escalate("a", when=condition), escalate("b", when=long_ago)), LIMITS)
+    if told_ms is not None:
+        ill = dataclasses.replace(event("unhealthy"), exit_code=None, memory_limit=None)
+        take(made, records.EVENTS, records.pack_event(ill), NOW - told_ms)
+    done = task(state="complete", desired="shutdown", since_ms=NOW - 20 * MINUTE)
+    for slot in range(12, 0, -1):
+        at_ms = NOW - slot * STEP
+        whole = inventory(services=[service(replicas=1)], tasks=[done], clock_ms=at_ms)
+        take(made, records.INVENTORY, records.pack_inventory(whole), at_ms)
+        made.forget(at_ms)
+    seen = made.snapshot(now_ms=NOW, since_ms=0, epoch=1)
+    assert seen.tasks["web"].finished == 1 - missing
+    assert seen.readings[condition].of("web").value == missing
+
+
+@pytest.mark.parametrize(("ago_ms", "lately"), [(HOUR - 1, ("node-1",)), (HOUR, ())])
+def test_a_node_that_came_back_is_remembered_for_the_node_hold(
+    ago_ms: int, lately: tuple[str, ...]
+) -> None:
+    made = fold(dataclasses.replace(LIMITS, node_hold_ms=HOUR))
+    steps = [(node(), task()), (node(state="down", index=11), task(desired="shutdown", index=11))]
+    steps.append((node(index=12), task("web.2")))
+    for index, (shown, of_node) in enumerate(steps):
+        whole = inventory(services=[service()], tasks=[of_node], nodes=[shown], index=100 + index)
+        take(made, records.INVENTORY, records.pack_inventory(whole), NOW - ago_ms - 2 + index)
+    made.forget(NOW)
+    seen = made.snapshot(now_ms=NOW, since_ms=0, epoch=1)
+    assert (seen.tasks["web"].lost_on, seen.tasks["web"].lost_lately) == ((), lately)
 
 
 def test_a_rejected_task_is_told_with_its_reason() -> None:
@@ -323,19 +366,25 @@ def histories(draw: st.DrawFn) -> list[Entry]:
     """Some minutes of two tasks and two nodes that come to all kinds of states."""
     entries: list[Entry] = []
     states = ["pending", "preparing", "running", "running", "failed", "rejected", "shutdown"]
+    states += ["complete", "complete"]
     pace_ms = draw(st.sampled_from([STEP, 6 * STEP]))
     for step in range(draw(st.integers(1, 40))):
         at_ms = NOW + step * pace_ms + draw(st.integers(-2 * STEP, 2 * STEP))
         shown = [
-            task(
-                f"web.{number}",
-                node=f"node-{number}",
-                state=draw(st.sampled_from(states)),
-                desired=draw(st.sampled_from(["running", "running", "shutdown"])),
-                since_ms=at_ms - draw(st.integers(0, 3 * STEP)),
-                error=draw(st.sampled_from(["", "No such image", "task: non-zero exit (1)"])),
-                index=step,
+            dataclasses.replace(
+                task(
+                    f"{name}.{number}",
+                    of=name,
+                    node=f"node-{number}",
+                    state=draw(st.sampled_from(states)),
+                    desired=draw(st.sampled_from(["running", "running", "shutdown", "remove"])),
+                    since_ms=at_ms - draw(st.integers(0, 3 * STEP)),
+                    error=draw(st.sampled_from(["", "No such image", "task: non-zero exit (1)"])),
+                    index=step,
+                ),
+                slot=slot,
             )
+            for name, slot in (("web", 1), ("agent", 0))
             for number in range(step // 10, step // 10 + 2)
         ]
         nodes = [
@@ -343,8 +392,9 @@ def histories(draw: st.DrawFn) -> list[Entry]:
             for number in range(3)
         ]
         web = service(replicas=draw(st.integers(0, 3)), index=step)
+        agents = service("agent", mode=ServiceMode.GLOBAL, replicas=None)
         whole = inventory(
-            services=[web],
+            services=[web, agents],
             tasks=shown,
             nodes=nodes,
             index=draw(st.sampled_from([step, step, 0])),
@@ -359,7 +409,7 @@ def histories(draw: st.DrawFn) -> list[Entry]:
         )
         entries.append((records.SAMPLES, at_ms, records.pack_samples(told)))
         if draw(st.booleans()):
-            kind = draw(st.sampled_from(["oom_killed", "died"]))
+            kind = draw(st.sampled_from(["oom_killed", "died", "unhealthy"]))
             happened = dataclasses.replace(event(kind), task=name, memory_limit=None)
             entries.append((records.EVENTS, at_ms, records.pack_event(happened)))
     return entries
@@ -376,9 +426,7 @@ def last_snapshot(entries: Sequence[Entry], *, cuts: Sequence[int], forget: bool
             made.snapshot(now_ms=now_ms, since_ms=0, epoch=1)
             if forget:
                 made.forget(now_ms)
-    seen = made.snapshot(now_ms=now_ms, since_ms=0, epoch=1)
-    assert made.bad_entries == 0
-    return seen
+    return made.snapshot(now_ms=now_ms, since_ms=0, epoch=1)
 
 
 def told_of(seen: Snapshot) -> object:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import pytest
 
-from autoheal.core.view.happenings import Happening, Happenings, reason_of
+from autoheal.core.view.happenings import Happening, Happenings, reason_of, tasks_of
 from autoheal.core.view.swarm_view import Span
 from autoheal.metrics import REJECTIONS
 from autoheal.model import Event
@@ -18,7 +19,11 @@ REJECTED = ("task_rejected", "web")
 
 
 def died(
-    exit_code: int | None = 1, *, of: str = "web.1", stopped: bool = False, kind: str = "died"
+    exit_code: int | None = 1,
+    *,
+    of: str = "web.1",
+    stopped: bool | None = False,
+    kind: str = "died",
 ) -> Event:
     return Event(kind, "web", of, container_of(of), "node-1", exit_code, None, stopped)
 
@@ -41,6 +46,15 @@ def test_an_event_is_shown_with_its_time_and_task() -> None:
     assert made.by_kind(NOW) == {("unhealthy", "web"): (Happening(NOW, "web.1", 0),)}
 
 
+def test_the_tasks_to_which_something_happened_are_told_for_all_services() -> None:
+    made = Happenings(KEPT)
+    made.hear(died(0, kind="unhealthy"), NOW, None)
+    other = died(0, of="api.1", kind="unhealthy")
+    made.hear(dataclasses.replace(other, service="api"), NOW, None)
+    made.hear(died(0, of="web.2"), NOW, None)
+    assert tasks_of("unhealthy", made.by_kind(NOW)) == {"web.1", "api.1"}
+
+
 @pytest.mark.parametrize(
     ("event", "failed"),
     [
@@ -49,6 +63,7 @@ def test_an_event_is_shown_with_its_time_and_task() -> None:
         (died(0), False),
         (died(None), False),
         (died(137, stopped=True), False),
+        (died(137, stopped=None), False),
         (died(1, kind="unhealthy"), False),
     ],
 )

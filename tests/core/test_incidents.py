@@ -7,10 +7,18 @@ import dataclasses
 import pytest
 
 from autoheal.actions import Escalate, Restart
+from autoheal.core.decision.incidents import is_of_failure
 from autoheal.core.limits import Limits
-from autoheal.core.rule import Rule
+from autoheal.core.rule import Combinator, Combined, Comparison, Rule, negated
 from autoheal.core.view.fold import Happening
-from autoheal.model import LABEL_ALLOW, LABEL_ENABLE, LABEL_ROLE, Incident, OutcomeKind
+from autoheal.model import (
+    LABEL_ALLOW,
+    LABEL_ENABLE,
+    LABEL_ROLE,
+    Incident,
+    Mode,
+    OutcomeKind,
+)
 from autoheal.records import pack_incident, unpack_incident
 from builders import (
     BRISK,
@@ -19,6 +27,7 @@ from builders import (
     Scene,
     escalate,
     event_condition,
+    metric_condition,
     rule,
     scale_up,
     scene,
@@ -27,6 +36,14 @@ from builders import (
 
 UNHEALTHY = event_condition("unhealthy", 15 * MINUTE)
 RECOVERY = Limits().recovery_ms
+
+
+MISSING = metric_condition("tasks_missing", MINUTE, Comparison.AT_LEAST, 50.0)
+
+
+def sick(*, for_ms: int = 0) -> Rule:
+    """People are told of missing tasks."""
+    return escalate(when=MISSING, for_ms=for_ms)
 
 
 def stuck(**changes: object) -> Rule:
@@ -84,25 +101,50 @@ def test_that_a_container_ended_is_no_evidence() -> None:
     assert written(world) == []
 
 
-def test_load_is_no_incident() -> None:
-    world = calm(scale_up())
+LOAD = metric_condition("memory_percent")
+STABLE = metric_condition("tasks_stable", MINUTE, Comparison.BELOW, 100.0)
+
+
+@pytest.mark.parametrize(
+    ("rule", "opens"),
+    [
+        (scale_up(), False),
+        (escalate(when=LOAD), False),
+        (escalate(when=STABLE), False),
+        (escalate(when=negated(MISSING)), False),
+        (escalate(when=MISSING, mode=Mode.DRY_RUN), False),
+        (escalate(when=MISSING), True),
+        (escalate(when=Combined(Combinator.ALL, (LOAD, MISSING))), True),
+        (escalate(when=event_condition("died")), False),
+        (escalate(when=event_condition("task_failed")), True),
+        (stuck(), True),
+        (rule("restart", Restart(), LOAD), True),
+        (rule("restart", Restart(), LOAD, mode=Mode.DRY_RUN), False),
+    ],
+)
+def test_failures_are_incidents_and_load_is_none(rule: Rule, *, opens: bool) -> None:
+    assert is_of_failure(rule) is opens
+
+
+def test_people_told_of_load_are_told_of_no_incident() -> None:
+    world = calm(escalate(when=LOAD))
     world.figures["web"] = 99.0
-    world.tick()
+    assert [decision.target for decision in world.tick()] == [1]
     assert written(world) == []
 
 
 def test_a_rule_that_heals_opens_one_when_it_becomes_true() -> None:
-    world = calm(escalate(for_ms=MINUTE))
+    world = calm(sick(for_ms=MINUTE))
     world.figures["web"] = 99.0
     world.tick()
     (opened,) = written(world)
     assert opened.opened_ms == world.now_ms
-    assert opened.evidence == "mean cpu_percent over 2m is 99, above 80"
+    assert opened.evidence == "mean tasks_missing over 1m is 99, at least 50"
     assert opened.detected_ms is None
 
 
 def test_one_failure_that_passes_is_cleared_by_itself() -> None:
-    world = calm(escalate())
+    world = calm(sick())
     world.happen("task_failed")
     world.running["web"] = 1
     world.tick()
@@ -116,7 +158,7 @@ def test_one_failure_that_passes_is_cleared_by_itself() -> None:
 
 
 def test_a_second_failure_starts_the_calm_over() -> None:
-    world = calm(escalate())
+    world = calm(sick())
     world.happen("task_failed")
     world.wait(RECOVERY)
     world.happen("task_failed")
@@ -128,7 +170,7 @@ def test_a_second_failure_starts_the_calm_over() -> None:
 
 
 def test_it_stays_open_while_a_task_is_missing() -> None:
-    world = calm(escalate())
+    world = calm(sick())
     world.happen("task_failed")
     world.running["web"] = 1
     world.wait(10 * MINUTE)
@@ -161,12 +203,12 @@ def test_an_action_in_dry_run_is_told_and_does_not_count_as_a_remedy() -> None:
     (decided,) = world.tick()
     world.report(decided, OutcomeKind.WOULD_APPLY)
     closed = until_closed(world)
-    assert closed.end == "cleared"
+    assert (closed.end, closed.acted_ms) == ("cleared", None)
     assert [deed.outcome for deed in closed.deeds] == ["WOULD_APPLY"]
 
 
 def test_people_who_were_told_make_it_escalated() -> None:
-    world = calm(escalate())
+    world = calm(sick())
     world.figures["web"] = 99.0
     world.tick()
     told_ms = world.now_ms
@@ -176,7 +218,7 @@ def test_people_who_were_told_make_it_escalated() -> None:
 
 
 def test_a_service_that_is_switched_off_has_none() -> None:
-    world = calm(escalate())
+    world = calm(sick())
     world.happen("task_failed")
     world.tick()
     world.alter(replicas=0)
@@ -188,7 +230,7 @@ def test_a_service_that_is_switched_off_has_none() -> None:
 
 
 def test_the_end_of_a_removed_service_is_told() -> None:
-    world = calm(escalate())
+    world = calm(sick())
     world.happen("task_failed")
     world.tick()
     del world.services["web"]
@@ -197,7 +239,7 @@ def test_the_end_of_a_removed_service_is_told() -> None:
 
 
 def test_autoheals_own_parts_have_none() -> None:
-    world = scene(escalate(), figures={"web": 10.0})
+    world = scene(sick(), figures={"web": 10.0})
     world.put(service("web", labels={LABEL_ROLE: "engine"}))
     world.tick()
     world.happen("task_failed")
@@ -207,7 +249,7 @@ def test_autoheals_own_parts_have_none() -> None:
 
 @pytest.mark.parametrize(("age_ms", "opens"), [(RECOVERY - 1, True), (RECOVERY, False)])
 def test_what_is_long_over_when_it_is_first_seen_is_history(age_ms: int, *, opens: bool) -> None:
-    world = calm(escalate())
+    world = calm(sick())
     world.now_ms += 10 * MINUTE
     world.events["task_failed", "web"] = [Happening(world.now_ms + STEP - age_ms, "web.1")]
     world.tick()

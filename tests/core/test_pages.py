@@ -223,6 +223,38 @@ def test_a_node_that_is_down_holds_its_services_back_no_longer_than_the_node_hol
     assert [d.action for d in decided] == [ActionKind.SCALE_UP]
 
 
+def test_only_the_nodes_own_rule_lets_others_act() -> None:
+    world = lost()
+    world.figures_for[SICK] = {"a": 99.0, "b": 0.0, "c": 0.0}
+    world.rules = rule_set(*world.rules.rules, scale_up())
+    world.figures["a"] = 99.0
+    world.tick()
+    assert world.wait(world.limits.node_hold_ms + MINUTE) == ()
+    assert world.held("a") == {"cpu-high": "arbitration"}
+
+
+def test_a_node_that_came_back_counts_for_no_outage_either() -> None:
+    names = [f"s{number}" for number in range(10)]
+    world = scene(escalate("sick", when=SICK), figures=dict.fromkeys(names, 0.0))
+    world.tick()
+    world.tick(world.limits.outage_window_ms)
+    world.lost_lately.update(dict.fromkeys(names, ("node-2",)))
+    world.figures_for[SICK] = dict.fromkeys(names, 99.0)
+    world.tick()
+    assert world.state.outage_ms is None
+
+
+def test_a_node_from_which_no_samples_come_gets_one_page() -> None:
+    blind = metric_condition("tasks_blind", MINUTE)
+    world = scene(escalate("blind", when=blind), figures={"a": 99.0, "b": 99.0})
+    world.loads.clear()
+    (told,) = world.tick()
+    assert told.service_name == "node node-1"
+    assert told.reason == "no samples come from node node-1; it has tasks of a, b"
+    spared = scene(escalate("blind", when=blind), figures={"a": 99.0, "b": 99.0})
+    assert begun(spared.tick()) == [("a", "critical"), ("b", "critical")]
+
+
 def test_a_node_that_went_down_counts_for_no_outage() -> None:
     names = [f"s{number}" for number in range(10)]
     world = scene(escalate("node-down", when=NODES_DOWN), figures=dict.fromkeys(names, 0.0))
@@ -242,6 +274,7 @@ def city(count: int) -> Scene:
     names = [f"s{number:02}" for number in range(count)]
     world = scene(escalate("sick"), figures=dict.fromkeys(names, 10.0))
     world.tick()
+    world.tick(world.limits.outage_window_ms)
     return world
 
 
@@ -276,6 +309,26 @@ def test_they_must_fall_sick_within_five_minutes(apart_ms: int, *, is_outage: bo
     world.happen("task_failed", "s09")
     world.tick()
     assert (world.state.outage_ms is not None) is is_outage
+
+
+def test_what_ailed_before_autoheal_came_did_not_fall_sick_together() -> None:
+    names = [f"s{number:02}" for number in range(10)]
+    world = scene(escalate("sick"), figures=dict.fromkeys(names, 10.0))
+    for name in names:
+        world.running[name] = 1
+    harm(world, 4)
+    world.wait(10 * MINUTE)
+    assert world.state.outage_ms is None
+
+
+def test_who_was_sick_before_does_not_keep_an_outage_alive() -> None:
+    world = city(10)
+    world.running["s09"] = 1
+    world.happen("task_failed", "s09")
+    world.wait(10 * MINUTE)
+    harm(world, 4)
+    assert begun(world.tick()) == [("swarm", "critical")]
+    assert ended(world.wait(5 * MINUTE)) == ["swarm"]
 
 
 def test_in_an_outage_nothing_is_done_and_nobody_else_is_told() -> None:
@@ -367,14 +420,20 @@ def act(world: Scene, length_ms: int) -> list[Decision]:
     return decided
 
 
-@pytest.mark.parametrize("mode", list(Mode))
-def test_five_actions_an_hour_and_then_one_page(mode: Mode) -> None:
-    world = spending(8, mode)
+def test_five_actions_an_hour_and_then_one_page() -> None:
+    world = spending(8)
     decided = act(world, 30 * MINUTE)
     assert [d.action for d in decided] == [ActionKind.SCALE_UP] * 5 + [ActionKind.ESCALATE]
     told = decided[-1]
     assert (told.service, told.rule, told.severity) == ("swarm", "budget", "warning")
-    assert told.max_mode is mode
+    assert told.max_mode is Mode.LIVE
+    assert "budget" in world.held("s7").values()
+
+
+def test_nobody_is_told_that_a_budget_of_what_is_only_shown_is_spent() -> None:
+    world = spending(8, Mode.DRY_RUN)
+    decided = act(world, 30 * MINUTE)
+    assert [d.action for d in decided] == [ActionKind.SCALE_UP] * 5
     assert "budget" in world.held("s7").values()
 
 

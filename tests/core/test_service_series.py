@@ -66,12 +66,13 @@ def series_of(
     nodes: NodeWindow | None = None,
     wants_high: bool = True,
     limits: Limits = LIMITS,
+    unhealthy: Sequence[str] = (),
 ) -> dict[str, Shown]:
     services = [view.services[name] for name in sorted(view.services)]
     samples = window or Window([HEARD_BY], step_ms=STEP, longest_ms=SLOTS * STEP)
     rows = TaskRows(samples, services, view.spans, warm_up_ms=limits.warm_up_ms)
     figures = nodes or NodeWindow(step_ms=STEP, mean_ms=STEP, longest_ms=SLOTS * STEP)
-    series = ServiceSeries(view, rows, figures, services, limits)
+    series = ServiceSeries(view, rows, figures, services, limits, unhealthy)
     values = series.of(metric, WINDOW, wants_high=wants_high)
     assert values.shape == (SLOTS, len(services))
     return {
@@ -149,12 +150,213 @@ TWO = (service(replicas=2), running("web.1"), running("web.2"))
             {2: TWO}, [UNKNOWN, UNKNOWN, 0, 0, 0, 0], id="the service is first seen in the window"
         ),
         pytest.param(
-            {-1: [service(mode=ServiceMode.GLOBAL, replicas=None)]}, [UNKNOWN] * 6, id="global"
+            {-1: [service(mode=ServiceMode.GLOBAL_JOB, replicas=None)]}, [UNKNOWN] * 6, id="a job"
         ),
     ],
 )
 def test_tasks_missing(past: Past, missing: Shown) -> None:
     assert shown("tasks_missing", past) == missing
+
+
+def in_slot(number: int, made: Task) -> Task:
+    return dataclasses.replace(made, slot=number)
+
+
+ONE = (service(replicas=1), running("a"))
+
+
+@pytest.mark.parametrize(
+    ("past", "missing", "stable"),
+    [
+        pytest.param(
+            {-1: ONE, 3: [ended("a", 2, "complete")]},
+            [0, 0, 0, 0, 0, 0],
+            [100] * 6,
+            id="it ran and ended without an error",
+        ),
+        pytest.param(
+            {-1: ONE, 3: [ended("a", 2)]},
+            [0, 0, 1, 1, 1, 1],
+            [100, 100, 0, 0, 0, 0],
+            id="it ended with one",
+        ),
+        pytest.param(
+            {
+                -1: ONE,
+                1: [ended("a", 1), running("b", 1)],
+                3: [ended("b", 2), running("c", 3)],
+                4: [ended("c", 4, "complete")],
+            },
+            [0, 0, 1, 0, 0, 0],
+            [100, 0, 0, 0, 100, 100],
+            id="it failed twice before",
+        ),
+        pytest.param(
+            {-1: ONE, 1: [ended("a", 1, "complete")], 3: [running("b", 3)], 4: [ended("b", 4)]},
+            [0, 0, 0, 0, 1, 1],
+            [100, 100, 100, 0, 0, 0],
+            id="a later one of the slot failed",
+        ),
+        pytest.param(
+            {
+                -1: ONE,
+                1: [ended("a", 1, "complete")],
+                2: [task("b", state="pending", since_ms=at(2))],
+            },
+            [0, 0, 1, 1, 1, 1],
+            [100, 100, 0, 0, 0, 0],
+            id="another is on its way",
+        ),
+        pytest.param(
+            {
+                -1: ONE,
+                2: [
+                    ended("a", 2, "complete"),
+                    task("b", state="ready", desired="ready", since_ms=at(1)),
+                ],
+                4: [task("b", state="failed", desired="shutdown", since_ms=at(4), index=50)],
+            },
+            [0, 0, 1, 1, 1, 1],
+            [100, 100, 0, 0, 0, 0],
+            id="its successor is older by the clock of another node",
+        ),
+        pytest.param(
+            {
+                -1: [service(replicas=2), running("a"), in_slot(2, running("b"))],
+                2: [ended("a", 2, "complete")],
+                4: [in_slot(2, ended("b", 4))],
+            },
+            [0, 0, 0, 0, 1, 1],
+            [100, 100, 100, 100, 50, 50],
+            id="the other slot does not finish with it",
+        ),
+        pytest.param(
+            {-1: ONE, 1: [ended("a", 1, "complete")], 4: ["a"]},
+            [0, 0, 0, 0, 1, 1],
+            [100, 100, 100, 100, 0, 0],
+            id="Swarm forgot the slot",
+        ),
+        pytest.param(
+            {
+                -1: ONE,
+                1: [ended("a", 1, "complete")],
+                4: [task("a", state="complete", desired="remove", since_ms=at(1), index=60)],
+            },
+            [0, 0, 0, 0, 1, 1],
+            [100, 100, 100, 100, 0, 0],
+            id="Swarm is to forget it",
+        ),
+    ],
+)
+def test_a_slot_whose_last_task_ended_by_itself_without_an_error_misses_none(
+    past: Past, missing: Shown, stable: Shown
+) -> None:
+    assert shown("tasks_missing", past) == missing
+    assert shown("tasks_stable", past) == stable
+
+
+def test_a_task_that_was_told_unhealthy_did_not_end_by_itself() -> None:
+    view = view_of({-1: ONE, 3: [ended("a", 2, "complete")]})
+    values = [series_of(view, "tasks_missing", unhealthy=told)["web"] for told in (["b"], ["a"])]
+    assert values == [[0, 0, 0, 0, 0, 0], [0, 0, 1, 1, 1, 1]]
+
+
+def everywhere(constraints: tuple[str, ...] = ()) -> Service:
+    return service(mode=ServiceMode.GLOBAL, replicas=None, constraints=constraints)
+
+
+def on_node(identity: str, made: Task) -> Task:
+    return dataclasses.replace(made, node=identity, slot=0)
+
+
+BOTH = (
+    node("node-1"),
+    node("node-2"),
+    on_node("node-1", running("a")),
+    on_node("node-2", running("b")),
+)
+
+
+@pytest.mark.parametrize(
+    ("past", "missing", "stable"),
+    [
+        pytest.param({-1: [everywhere(), *BOTH]}, [0] * 6, [100] * 6, id="all run"),
+        pytest.param({-1: [everywhere()]}, [0] * 6, [100] * 6, id="no node could take it"),
+        pytest.param({-1: [everywhere(), *BOTH[:3]]}, [1] * 6, [50] * 6, id="one has never run"),
+        pytest.param(
+            {-1: [everywhere(("node.id==node-1",)), *BOTH[:3]]},
+            [0] * 6,
+            [100] * 6,
+            id="its constraints leave one node",
+        ),
+        pytest.param(
+            {
+                -1: [everywhere(), *BOTH],
+                1: [on_node("node-2", ended("b", 1))],
+                2: [on_node("node-2", running("c", 2))],
+                3: [on_node("node-2", ended("c", 3))],
+                4: [on_node("node-2", running("d", 4))],
+            },
+            [0, 1, 0, 1, 0, 0],
+            [100, 50, 50, 50, 50, 50],
+            id="a crash loop on one of two nodes",
+        ),
+        pytest.param(
+            {-1: [everywhere(), *BOTH], 2: [on_node("node-2", ended("b", 2, "complete"))]},
+            [0] * 6,
+            [100] * 6,
+            id="finished on one node",
+        ),
+        pytest.param(
+            {
+                -1: [everywhere(), *BOTH],
+                2: [on_node("node-2", ended("b", 2, "complete"))],
+                3: [node("node-2", availability="drain", index=11)],
+                4: [on_node("node-1", ended("a", 4))],
+            },
+            [0, 0, 0, 0, 1, 1],
+            [100, 100, 100, 100, 0, 0],
+            id="what finished on a drained node stands for no other node",
+        ),
+        pytest.param(
+            {
+                -1: [everywhere(), *BOTH],
+                1: [node("node-2", state="down", index=11), on_node("node-2", leaving("b"))],
+                4: [node("node-2", index=12)],
+                5: [on_node("node-2", running("c", 5))],
+            },
+            [0, 0, 0, 0, 1, 0],
+            [100, 100, 100, 100, 50, 50],
+            id="a node that comes back was not wanted while it was away",
+        ),
+        pytest.param(
+            {-1: [everywhere(), *BOTH], 3: [node("node-2", cores=8.0, index=11)]},
+            [0] * 6,
+            [100] * 6,
+            id="what Swarm's scheduler does not look at makes no node a new one",
+        ),
+        pytest.param(
+            {-1: [everywhere(), *BOTH], 3: ["node-2", "b"]}, [0] * 6, [100] * 6, id="a node leaves"
+        ),
+    ],
+)
+def test_a_global_service_wants_a_task_on_each_node_that_could_take_it(
+    past: Past, missing: Shown, stable: Shown
+) -> None:
+    assert shown("tasks_missing", past) == missing
+    assert shown("tasks_stable", past) == stable
+
+
+def test_services_of_each_mode_are_wanted_side_by_side() -> None:
+    elsewhere = dataclasses.replace(everywhere(("node.id==node-2",)), id="away", name="away")
+    job = service("job", mode=ServiceMode.REPLICATED_JOB, replicas=None)
+    view = view_of({-1: [*NODES, elsewhere, everywhere(), job, service("api", replicas=3)]})
+    assert {name: each[0] for name, each in series_of(view, "tasks_missing").items()} == {
+        "api": 3,
+        "away": 1,
+        "job": UNKNOWN,
+        "web": 2,
+    }
 
 
 def waiting(
@@ -280,7 +482,11 @@ def test_tasks_starting(past: Past, starting: Shown) -> None:
         ),
         pytest.param({-1: [*TWO, running("web.3")]}, [100] * 6, id="more than wanted"),
         pytest.param({-1: [service(replicas=0)]}, [100] * 6, id="switched off"),
-        pytest.param({-1: [service(replicas=None)]}, [UNKNOWN] * 6, id="global"),
+        pytest.param(
+            {-1: [service(mode=ServiceMode.REPLICATED_JOB, replicas=None)]},
+            [UNKNOWN] * 6,
+            id="a job",
+        ),
     ],
 )
 def test_tasks_stable(past: Past, stable: Shown) -> None:
@@ -552,7 +758,7 @@ def test_what_is_forgotten_does_not_show(metric: str) -> None:
         1: [ended("web.2", 1), down()],
         2: [running("web.4", 2, on="node-2")],
         3: [node("node-1", index=12), service(update_state="", index=12, replicas=2)],
-        4: [leaving("web.1"), down("node-2")],
+        4: [leaving("web.1"), down("node-2"), in_slot(2, ended("web.5", 3, "complete"))],
     }
     plain, forgetful = view_of(past), SwarmView()
     for slot in range(-1, SLOTS):

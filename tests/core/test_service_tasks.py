@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import pytest
 
-from autoheal.core.view.service_tasks import ServiceTasks, tasks_by_service
+from autoheal.core.view import service_tasks
+from autoheal.core.view.service_tasks import ServiceTasks
 from autoheal.core.view.swarm_view import SwarmView
 from autoheal.model import Node, Service, ServiceMode, Task
 from builders import LONG_AGO, MINUTE, NOW, inventory, node, service, task
+
+
+def tasks_by_service(
+    view: SwarmView,
+    since_ms: int,
+    *,
+    lately_ms: int = 0,
+    unhealthy: Collection[str] = (),
+) -> dict[str, ServiceTasks]:
+    return service_tasks.tasks_by_service(
+        view, since_ms=since_ms, lately_ms=lately_ms, unhealthy=unhealthy
+    )
 
 
 def tasks_of(
@@ -33,8 +46,11 @@ def placed(identity: str, on: str, slot: int = 1, **more: object) -> Task:
     return dataclasses.replace(made, slot=slot, **more)  # type: ignore[arg-type]  # any field by name
 
 
-def test_a_service_without_tasks_has_no_entry() -> None:
-    assert tasks_of() is None
+@pytest.mark.parametrize(("replicas", "expected"), [(0, None), (2, ServiceTasks(wanted=2))])
+def test_a_service_without_tasks_has_an_entry_if_it_wants_some(
+    replicas: int, expected: ServiceTasks | None
+) -> None:
+    assert tasks_of(of=service(replicas=replicas)) == expected
 
 
 def test_tasks_of_a_service_that_is_gone_have_no_entry() -> None:
@@ -124,7 +140,9 @@ def test_what_ended_before_the_time_that_is_asked_for_does_not_count(
     ended_ms: int, *, shown: bool
 ) -> None:
     made = task(state="failed", since_ms=ended_ms, error="task: non-zero exit (1)")
-    assert (tasks_of(made, since_ms=NOW) is not None) is shown
+    found = tasks_of(made, since_ms=NOW)
+    assert found is not None
+    assert bool(found.complaint) is shown
 
 
 @pytest.mark.parametrize(
@@ -177,3 +195,141 @@ def test_lost_tasks_alone_give_an_entry() -> None:
     lost = task(desired="shutdown", since_ms=LONG_AGO)
     found = known(lost, nodes=(node(state="down"),))
     assert (found.running, found.lost_on) == ((), ("node-1",))
+
+
+@pytest.mark.parametrize(
+    ("away_ms", "back_ms", "lately"),
+    [
+        (NOW - 9 * MINUTE, None, ("n1",)),
+        (NOW - 9 * MINUTE, NOW - 2 * MINUTE, ("n1",)),
+        (NOW - 9 * MINUTE, NOW - 5 * MINUTE + 1, ("n1",)),
+        (NOW - 9 * MINUTE, NOW - 5 * MINUTE, ()),
+    ],
+)
+def test_lost_lately_are_also_the_nodes_that_came_back_a_short_while_ago(
+    away_ms: int, back_ms: int | None, lately: tuple[str, ...]
+) -> None:
+    view = SwarmView()
+    web, lost = service(), placed("a", "n1")
+    view.fold(inventory(services=[web], tasks=[lost], nodes=[node("n1"), node("n2")]), LONG_AGO)
+    down = [node(name, state="down", index=11) for name in ("n1", "n2")]
+    given_up = placed("a", "n1", desired_state="shutdown", index=11)
+    view.fold(inventory(keyframe=False, tasks=[given_up], nodes=down, index=101), away_ms)
+    if back_ms is not None:
+        back = [node("n1", index=12)]
+        view.fold(inventory(keyframe=False, nodes=back, index=102), back_ms)
+    held_ms = NOW - 5 * MINUTE
+    view.forget(NOW - MINUTE, downtimes_before_ms=held_ms)
+    found = tasks_by_service(view, NOW - MINUTE, lately_ms=held_ms)["web"]
+    assert found.lost_lately == lately
+    assert found.lost_on == (("n1",) if back_ms is None else ())
+
+
+def test_a_node_that_was_lost_twice_is_told_once() -> None:
+    view = SwarmView()
+    view.fold(inventory(services=[service()], tasks=[placed("a", "n1")], nodes=[node("n1")]), NOW)
+    for index, state in enumerate(["down", "ready", "down"]):
+        shown = [node("n1", state=state, index=11 + index)]
+        view.fold(inventory(keyframe=False, nodes=shown, index=101 + index), NOW + index)
+    found = tasks_by_service(view, 0)["web"]
+    assert (found.lost_on, found.lost_lately) == (("n1",), ("n1",))
+
+
+# wanted and finished
+
+
+@pytest.mark.parametrize(
+    ("mode", "replicas", "constraints", "wanted"),
+    [
+        (ServiceMode.REPLICATED, 3, (), 3),
+        (ServiceMode.REPLICATED, 0, (), 0),
+        (ServiceMode.GLOBAL, None, (), 2),
+        (ServiceMode.GLOBAL, None, ("node.id==n1",), 1),
+        (ServiceMode.GLOBAL, None, ("node.id==n9",), 0),
+        (ServiceMode.REPLICATED_JOB, None, (), 0),
+        (ServiceMode.GLOBAL_JOB, None, (), 0),
+    ],
+)
+def test_wanted_are_the_replicas_or_the_nodes_that_could_take_a_task(
+    mode: ServiceMode, replicas: int | None, constraints: tuple[str, ...], wanted: int
+) -> None:
+    web = service(mode=mode, replicas=replicas, constraints=constraints)
+    drained = node("n3", availability="drain")
+    found = tasks_of(of=web, nodes=(node("n1"), node("n2"), drained, node("n4", state="down")))
+    assert (found.wanted if found else 0) == wanted
+
+
+def over(identity: str, ago_ms: int, state: str = "complete", **more: object) -> Task:
+    shown = {"state": state, "desired_state": "shutdown", "state_since_ms": NOW - ago_ms}
+    return placed(identity, "node-1", **{**shown, **more})  # type: ignore[arg-type]  # any field
+
+
+@pytest.mark.parametrize(
+    ("tasks", "finished"),
+    [
+        pytest.param([over("a", 5)], 1, id="ended by itself"),
+        pytest.param([over("a", 5, exit_code=0)], 1, id="with the exit code 0"),
+        pytest.param([over("a", 5, "failed", exit_code=1)], 0, id="with an error"),
+        pytest.param([over("a", 5, "shutdown")], 0, id="stopped by Swarm"),
+        pytest.param([over("a", 5), over("b", 9)], 1, id="twice in a slot"),
+        pytest.param([over("a", 5), over("b", 9, slot=2)], 2, id="in two slots"),
+        pytest.param(
+            [over("a", 9, "failed"), over("b", 7, "failed"), over("c", 5)], 1, id="after failures"
+        ),
+        pytest.param([over("a", 9), over("b", 5, "failed")], 0, id="before a failure"),
+        pytest.param([over("a", 9), over("b", 5, "rejected")], 0, id="before a rejection"),
+        pytest.param([over("a", 9), over("b", 5, "shutdown")], 0, id="before one that was stopped"),
+        pytest.param([over("a", 5), task("b")], 0, id="while one runs"),
+        pytest.param([over("a", 5), task("b", state="preparing")], 0, id="while one is prepared"),
+        pytest.param(
+            [over("a", 5), task("b", state="ready", desired="ready")], 0, id="while one waits"
+        ),
+        pytest.param(
+            [over("a", 5), task("b", desired="shutdown")], 1, id="with one before on a lost node"
+        ),
+        pytest.param(
+            [over("a", 5), over("b", 1, "orphaned")], 1, id="with one before given up for good"
+        ),
+        pytest.param([over("a", 5, desired_state="remove")], 0, id="in a slot that is removed"),
+    ],
+)
+def test_finished_are_the_slots_whose_last_task_ended_by_itself_without_an_error(
+    tasks: list[Task], finished: int
+) -> None:
+    assert known(*tasks).finished == finished
+    assert known(*reversed(tasks)).finished == finished
+
+
+@pytest.mark.parametrize("mode", [ServiceMode.REPLICATED_JOB, ServiceMode.GLOBAL_JOB])
+def test_a_job_has_no_slots_to_finish(mode: ServiceMode) -> None:
+    assert known(over("a", 5), of=service(mode=mode, replicas=None)).finished == 0
+
+
+def test_a_global_service_finishes_node_by_node_where_it_is_wanted() -> None:
+    tasks = [over(name, 5, node=name, slot=0) for name in ("n1", "n2", "n3")]
+    nodes = (node("n1"), node("n2"), node("n3", availability="drain"))
+    found = known(*tasks, of=service(mode=ServiceMode.GLOBAL, replicas=None), nodes=nodes)
+    assert (found.finished, found.wanted) == (2, 2)
+
+
+def test_a_task_that_was_told_unhealthy_has_not_finished_its_slot() -> None:
+    view = SwarmView()
+    view.fold(inventory(services=[service()], tasks=[over("a", 5), over("b", 5, slot=2)]), NOW)
+    assert tasks_by_service(view, 0, unhealthy=["a"])["web"].finished == 1
+
+
+def test_a_slot_stays_finished_however_long_ago_that_was() -> None:
+    view = SwarmView()
+    done = [over("a", 5), over("failed before", 9, "failed"), over("b", 7, slot=2)]
+    view.fold(inventory(services=[service()], tasks=done), NOW)
+    view.forget(NOW + 24 * 60 * MINUTE)
+    assert set(view.spans) == {"a", "b"}
+    assert tasks_by_service(view, NOW + 24 * 60 * MINUTE)["web"].finished == 2
+
+
+def test_what_a_slot_finished_with_is_forgotten_once_it_is_over() -> None:
+    view = SwarmView()
+    view.fold(inventory(services=[service()], tasks=[over("a", 5), over("b", 7, slot=2)]), NOW)
+    view.fold(inventory(services=[service()], tasks=[task("c", since_ms=NOW)]), NOW)
+    view.forget(NOW + 1)
+    assert set(view.spans) == {"c"}

@@ -45,8 +45,10 @@ flights = st.builds(
     st.sampled_from(Phase),
     whole,
     whole,
+    maybe,
+    whole,
 )
-lanes = st.builds(LaneState, maybe, maybe, maybe, maybe, text, st.none() | flights)
+lanes = st.builds(LaneState, maybe, maybe, maybe, maybe, whole, text, st.none() | flights)
 trials = st.builds(Trial, text, st.sampled_from(ActionKind), st.sampled_from(Mode), whole)
 deeds = st.builds(Deed, text, text, text, text, whole, text)
 incidents = st.builds(
@@ -67,7 +69,9 @@ services = st.builds(
     maybe,
     st.dictionaries(text, st.builds(RuleState, text, whole, st.booleans(), text), max_size=2),
     st.dictionaries(st.sampled_from(Lane), lanes, max_size=2),
-    st.dictionaries(text, st.builds(Alarm, text, text, st.sampled_from(Mode), text), max_size=2),
+    st.dictionaries(
+        text, st.builds(Alarm, text, text, st.sampled_from(Mode), text, whole), max_size=2
+    ),
     st.dictionaries(text, st.lists(whole, max_size=3).map(tuple), max_size=2),
     st.dictionaries(text, whole, max_size=2),
     st.dictionaries(text, trials, max_size=2),
@@ -81,6 +85,7 @@ identities = text.filter(lambda name: name != OVERALL_FIELD)
 breakers = st.builds(Breaker, st.sampled_from(Circuit), whole, whole, text)
 states = st.builds(
     State,
+    whole,
     whole,
     whole,
     whole,

@@ -30,8 +30,8 @@ from autoheal.core.state import (
     pack_service,
     unpack,
 )
-from autoheal.engine import Engine, Rulebook, reach_ms
-from autoheal.errors import AutohealError
+from autoheal.engine import LEASE, Engine, Rulebook, kept_limits, reach_ms
+from autoheal.errors import AutohealError, UserError
 from autoheal.model import ActionKind, Command, Incident, Mode, Outcome, OutcomeKind
 from autoheal.ports import Lease, Write
 from autoheal.telemetry import Telemetry
@@ -570,3 +570,34 @@ def test_status_shows_what_the_loop_knows_and_wants(scene: Scene) -> None:
     assert shown.memory[records.SAMPLES].endswith("B")
     assert "web" in status.render(shown)
     assert '"in_flight": "scale_up 1->2 decided"' in status.render_json(shown)
+
+
+def test_who_cannot_read_the_state_says_so_and_lets_others_lead(scene: Scene) -> None:
+    scene.publish()
+    with raw(scene.server.url) as client:
+        client.hset("ah:state", mapping={OVERALL_FIELD: b'{"tick":1}'})
+    engine = scene.engine("new")
+    for _ in range(2):
+        with pytest.raises(UserError, match="another version of autoheal wrote the state"):
+            engine.tick()
+        assert not engine.is_leader
+        assert scene.memory().holder(LEASE) is None
+
+
+def test_entries_of_another_version_are_told_of_once_per_stream(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.publish()
+    for _ in range(2):
+        scene.write(records.EVENTS, {"body": b"{}"})
+    with caplog.at_level(logging.WARNING):
+        scene.engine("one").tick()
+    told = [line for line in caplog.messages if "passed over" in line]
+    assert len(told) == 1
+    assert told[0].startswith("events: entries of another version are passed over: ")
+
+
+def test_limits_of_another_version_are_told_as_such(scene: Scene) -> None:
+    scene.memory().put("limits:old", b'{"step_ms":1,"forgotten":2}')
+    with pytest.raises(UserError, match="another version of autoheal kept the limits old"):
+        kept_limits(scene.memory(), "old")

@@ -317,6 +317,9 @@ def unavailable_reason() -> str | None:
         return "no rig: Linux only"
     if os.geteuid() != 0:
         return "no rig: root only (namespaces, cgroups)"
-    programs = ("dockerd", "containerd", "docker", "ip", "nsenter", "unshare", "umount", "busybox")
+    programs = (
+        *("dockerd", "containerd", "docker", "docker-registry"),
+        *("ip", "nsenter", "unshare", "umount", "busybox"),
+    )
     missing = [program for program in programs if shutil.which(program) is None]
     return f"no rig: missing {', '.join(missing)}" if missing else None

@@ -526,13 +526,13 @@ class Rig:
         address = f"{self.bridge_address}:{REGISTRY_PORT}"
         directory = self.work / "registry"
         if not directory.exists():
+            if shutil.which("docker-registry") is None:
+                message = "docker-registry is not installed"
+                raise RigError(message)
             directory.mkdir()
             (directory / "config.yml").write_text(
                 REGISTRY_CONFIG.format(directory=directory, address=address)
             )
-            if shutil.which("docker-registry") is None:
-                message = "docker-registry is not installed"
-                raise RigError(message)
             self._help("registry", ["docker-registry", "serve", str(directory / "config.yml")])
             self.wait(lambda: _listens(address), 10, f"the registry at {address}")
         return address

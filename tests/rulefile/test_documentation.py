@@ -11,10 +11,13 @@ from autoheal.labels import read_terms
 from autoheal.metrics import EVENTS, METRICS
 from autoheal.model import (
     LABEL_ALLOW,
+    LABEL_DECISION,
     LABEL_DRY_RUN,
     LABEL_ENABLE,
     LABEL_MAX,
     LABEL_MIN,
+    LABEL_ROLE,
+    LABEL_WITHDRAWN,
     ActionKind,
     Mode,
 )
@@ -54,8 +57,12 @@ def test_the_documentation_tells_the_order_of_actions() -> None:
     assert f"    {' > '.join(kind.value for kind in ActionKind)}\n" in PAGE
 
 
-@pytest.mark.parametrize("label", [LABEL_ENABLE, LABEL_ALLOW, LABEL_MIN, LABEL_MAX, LABEL_DRY_RUN])
-def test_the_documentation_lists_each_label_that_people_set(label: str) -> None:
+LABELS = [LABEL_ENABLE, LABEL_ALLOW, LABEL_MIN, LABEL_MAX, LABEL_DRY_RUN, LABEL_ROLE]
+LABELS += [LABEL_DECISION, LABEL_WITHDRAWN]
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_the_documentation_lists_each_label_that_is_known(label: str) -> None:
     assert f"\n| `{label}` | " in PAGE
 
 

@@ -1,5 +1,6 @@
 """Which files are read, under which name, and what is said of those that cannot be."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,5 +100,15 @@ def test_a_directory_with_the_name_of_a_file_is_told_and_the_rest_is_read() -> N
     ]
 
 
-def test_an_endless_file_is_refused_without_reading_it_all() -> None:
-    assert complaint("/dev/zero") == "/dev/zero:1:1: the file is larger than 1 MiB (split it)"
+def test_a_huge_file_is_refused_without_reading_it_all() -> None:
+    with Path("huge.yaml").open("wb") as huge:
+        huge.truncate(2**40)
+    assert complaint("huge.yaml") == "huge.yaml:1:1: the file is larger than 1 MiB (split it)"
+
+
+def test_what_is_no_file_is_refused_without_waiting_for_it() -> None:
+    os.mkfifo("rules.yaml")
+    assert complaint("rules.yaml", "/dev/zero").splitlines() == [
+        "/dev/zero:1:1: cannot be read: it is not a regular file",
+        "rules.yaml:1:1: cannot be read: it is not a regular file",
+    ]

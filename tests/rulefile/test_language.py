@@ -258,6 +258,25 @@ def test_memory_is_raised_where_there_was_a_kill(text: str) -> None:
     assert read(RAISE % text).rules
 
 
+@pytest.mark.parametrize("parameters", ["factor: 1, add: 1B", "factor: 1.01, add: 0B", "factor: 1"])
+def test_memory_is_raised_by_a_factor_or_by_an_addition(parameters: str) -> None:
+    assert read((RAISE % OOM).replace("max:", f"{parameters}, max:")).rules
+
+
+@pytest.mark.parametrize("comparison", ["above: 0", "above: 0.5", "at_least: 0.1", "at_least: 1"])
+def test_events_are_asked_for_by_a_threshold_that_none_do_not_reach(comparison: str) -> None:
+    key, threshold = comparison.split(": ")
+    condition = EventCondition("died", MINUTE, Comparison(key), float(threshold))
+    assert when(f"{{event: died, over: 1m, {comparison}}}") == condition
+
+
+@pytest.mark.parametrize("comparison", ["below: 0", "below: 1000", "at_most: 0", "at_most: -1"])
+def test_few_events_may_be_asked_for_by_any_threshold(comparison: str) -> None:
+    key, threshold = comparison.split(": ")
+    condition = EventCondition("died", MINUTE, Comparison(key), float(threshold))
+    assert when(f"{{event: died, over: 1m, {comparison}}}") == condition
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -341,7 +360,7 @@ def test_bounds_themselves_are_allowed() -> None:
     assert only(PLAIN.replace("2m", "1ms").replace("max: 10", "max: 1")).window_ms == 1
 
 
-ROOM, SPACE = Size(MIB), Size(4 * MIB)
+ROOM = Size(MIB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,7 +376,7 @@ class Invented(Escalate):
     manner: Literal["gently", "at once"] = "gently"
     share: float = 0.5
     room: Size = ROOM
-    space: Size = SPACE
+    space: Size = ROOM
 
 
 @pytest.fixture
@@ -390,7 +409,7 @@ def test_an_actions_keys_are_its_fields() -> None:
     [
         ("share", "0.25", "0.75", ["0.2499", "0.7501", "-1"]),
         ("room", "1MiB", "3MiB", ["1023KiB", "3.1MiB", "0B"]),
-        ("space", "4MiB", "1TiB", ["4194303B", "1.1TiB"]),
+        ("space", "0B", "1024TiB", []),
         ("times", "1", "10000", ["0", "10001"]),
     ],
 )

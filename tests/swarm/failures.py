@@ -52,6 +52,7 @@ BROKEN = ("--env=RELEASE=broken",)
 START_FIRST = ("--update-order=start-first",)
 POLL_S = 0.5
 REST_MS = 10_000
+ESCALATE = ActionKind.ESCALATE.value
 RESOLVE = "resolve"
 
 Course = Iterator[tuple[str, Callable[[], object]]]
@@ -327,6 +328,12 @@ def action_of(decision: Decision) -> str:
     return decision.action.value
 
 
+def told(plays: Iterable[Play], action: str) -> set[str]:
+    """The ids of the pages begun (`ESCALATE`) or ended (`RESOLVE`); plays may share them."""
+    decisions = (decision for play in plays for decision in play.decisions)
+    return {decision.id for decision in decisions if action_of(decision) == action}
+
+
 def in_words(decision: Decision) -> str:
     """A decision, shortly."""
     words = f"{action_of(decision)} by {decision.rule}"
@@ -567,7 +574,7 @@ def moved(play: Play) -> Course:
 
 # The scenes --------------------------------------------------------------------------------------
 
-_TOLD = (ActionKind.ESCALATE.value, RESOLVE)
+_TOLD = (ESCALATE, RESOLVE)
 _REMEDIED, _ESCALATED, _CLEARED = IncidentEnd.REMEDIED, IncidentEnd.ESCALATED, IncidentEnd.CLEARED
 _HELPED, _DID_NOT_HELP = (Judgement.RECOVERED,), (Judgement.INEFFECTIVE,)
 _RAISED = Deserved("oom_killed", ("raise_memory",), _REMEDIED, ("",))

@@ -45,15 +45,15 @@ rules:
   # These three would act at every tick, whatever the load, if a guard did not hold them.
   - name: off-too
     match: {service: "off"}
-    when: {event: died, over: 1m, at_least: 0}
+    when: {event: died, over: 1m, below: 1000}
     then: {action: scale_up, max: 3}
   - name: job-too
     match: {service: "job"}
-    when: {event: died, over: 1m, at_least: 0}
+    when: {event: died, over: 1m, below: 1000}
     then: {action: scale_up, max: 3}
   - name: global-too
     match: {service: "everywhere"}
-    when: {event: died, over: 1m, at_least: 0}
+    when: {event: died, over: 1m, below: 1000}
     then: {action: scale_up, max: 3}
   - name: alarm
     match: {service: "alarm"}

@@ -3,7 +3,7 @@
 escalate > scale_up > raise_memory > restart > scale_down: a rule that fires blocks every rule of a
 lower rank, even while it cannot act itself (signals that contradict each other call for doing
 nothing). Within a rank the higher priority wins, then the name; there a rule that is at its bound
-makes way for the next.
+makes way for the next, and for one that treats a failure.
 Rules on trial contend in a lane of their own.
 """
 
@@ -73,7 +73,7 @@ def contend(bids: Sequence[Bid]) -> Contest:
     losses: list[Loss] = []
     stuck: list[Bid] = []
     for bid in sorted(bids, key=lambda bid: bid.order):
-        if blocker is not None and blocker.action is not bid.action:
+        if blocker is not None and _blocks(blocker, bid):
             losses.append(Loss(bid.rule, "arbitration", _blocked_by(blocker)))
         elif isinstance(bid.plan, Unable):
             losses.append(Loss(bid.rule, "bound", bid.plan.words))
@@ -85,6 +85,13 @@ def contend(bids: Sequence[Bid]) -> Contest:
             winner = bid
             blocker = blocker or bid
     return Contest(winner, tuple(losses), () if winner else tuple(stuck))
+
+
+def _blocks(blocker: Bid, bid: Bid) -> bool:
+    """A rule that fires blocks weaker ones; one at its bound does not keep a failure untreated."""
+    treats = bid.rule.then.heals and not blocker.rule.then.heals
+    at_bound = isinstance(blocker.plan, Unable)
+    return blocker.action is not bid.action and not (treats and at_bound)
 
 
 def _blocked_by(bid: Bid) -> str:

@@ -13,12 +13,13 @@ from autoheal.core.decision import pages
 from autoheal.core.decision.arbiter import Bid, Loss, contend, lane_of
 from autoheal.core.decision.evidence import describe
 from autoheal.core.decision.guards import Candidate, Objection, Situation, objection
-from autoheal.core.decision.pages import NODE_PREFIX, Cause
+from autoheal.core.decision.pages import Cause
 from autoheal.core.decision.reach import may_reach
 from autoheal.core.decision.subject import subject
 from autoheal.core.decision.tick import Tick, View
 from autoheal.core.rule import Rule
 from autoheal.core.state import Lane
+from autoheal.model import Mode
 
 NO_PLAN = Plan(0, 0, "")
 
@@ -52,11 +53,12 @@ def _alarm(tick: Tick, view: View, lane: Lane, alarms: Sequence[Rule]) -> str | 
     That a node is down holds nothing back for longer than the node hold does.
     """
     escalated = tick.services[view.service.id].escalated
-    of_node = {name for name, alarm in escalated.items() if alarm.page.startswith(NODE_PREFIX)}
     ringing = {rule.name for rule in alarms} | escalated.keys()
-    ringing -= of_node
     known = (name for name, rule in view.rules.items() if lane_of(rule) is lane)
-    return next((name for name in known if name in ringing), None)
+    found = (name for name in known if name in ringing)
+    return next(
+        (n for n in found if n not in escalated or not pages.blames_node(view.rules[n])), None
+    )
 
 
 def _may_tell(tick: Tick, view: View, rule: Rule) -> bool:
@@ -82,14 +84,28 @@ def _contend(tick: Tick, view: View, bids: Sequence[Bid]) -> tuple[list[Candidat
     candidate = _candidate(tick, view, contest.winner)
     objected = objection(candidate, _situation(tick))
     if objected is None:
-        return [candidate], causes
+        failed = _failed_attempts(tick, view, candidate)
+        return ([] if failed else [candidate]), causes + failed
     tick.lose(view.service.id, [Loss(rule, objected.guard.name, objected.words)])
+    healing = [bid for bid in bids if bid.rule.then.heals]
+    if objected.guard.lasting and not rule.then.heals and healing:
+        # More tasks can never be had here: that must not keep a failure from being treated.
+        return _contend(tick, view, healing)
     if objected.guard.lasting and _is_told(rule):
         fix = rule.then.fix(subject(tick, view, rule))
         causes.append(Cause(view, rule, objected.words, fix))
-    if objected.guard.name == pages.BUDGET:
+    if objected.guard.name == pages.BUDGET and candidate.max_mode is Mode.LIVE:
         pages.budget_spent(tick, candidate.max_mode, [view.service.name])
     return [], causes
+
+
+def _failed_attempts(tick: Tick, view: View, candidate: Candidate) -> list[Cause]:
+    """When attempt after attempt came to nothing people are told, and it is not tried again."""
+    failures = candidate.state.lane(candidate.lane).failures
+    if failures < tick.limits.breaker_failures or not _is_told(candidate.rule):
+        return []
+    because = f"{failures} attempts to {candidate.action} came to nothing"
+    return [Cause(view, candidate.rule, because)]
 
 
 def _is_due(tick: Tick, view: View, rule: Rule) -> bool:

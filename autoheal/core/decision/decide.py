@@ -84,6 +84,7 @@ def _begin(rules: RuleSet, limits: Limits, state: State, snapshot: Snapshot, now
         },
         pages=dict(state.pages),
         outage_ms=state.outage_ms,
+        began_ms=state.began_ms or now_ms,
     )
 
 
@@ -91,6 +92,7 @@ def _verdicts(tick: Tick) -> Verdicts:
     state = State(
         tick=tick.before.tick + 1,
         now_ms=tick.now_ms,
+        began_ms=tick.began_ms,
         epoch=tick.snapshot.epoch,
         rule_set=tick.rules.hash,
         breaker=tick.breaker,
@@ -135,10 +137,19 @@ def _obey(tick: Tick) -> None:
 
 
 def _reset(state: ServiceState, name: str, now_ms: int) -> ServiceState:
-    """The rule, or all of them, may act again, and its limit counts from nothing."""
+    """The rule, or all of them, may act again, and its limit counts from nothing.
+
+    That its action could not be, or did not help, holds no longer.
+    """
     meant = [rule for rule in state.acted if name in ("", rule)]
+    escalated = {
+        rule: alarm
+        for rule, alarm in state.escalated.items()
+        if not alarm.because or name not in ("", rule)
+    }
     return dataclasses.replace(
         state,
+        escalated=escalated,
         quarantined={k: v for k, v in state.quarantined.items() if name not in ("", k)},
         forgiven={**state.forgiven, **dict.fromkeys(meant, now_ms)},
     )

@@ -64,6 +64,24 @@ def describe(rule: Rule, service: Service, state: ServiceState, now: Now) -> tup
     )
 
 
+def denied(rule: Rule, service: Service, state: ServiceState, now: Now) -> tuple[Evidence, ...]:
+    """The figures for which the rule's condition does not hold, from left to right."""
+    read = [(leaf, _evaluate(leaf, rule, service, state, now)) for leaf in leaves(rule.when)]
+    return tuple(
+        Evidence(_what(leaf), reading.value, _bound(leaf))
+        for leaf, reading in read
+        if reading.verdict is Verdict.FALSE
+    )
+
+
+def is_counting(rule: Rule, service: Service, state: ServiceState, now: Now) -> bool:
+    """Whether the rule asks for events and still counts as many as it asks for."""
+    return any(
+        leaf.comparison.operator(len(found), leaf.threshold)
+        for leaf, found in counted(rule, service, state, now)
+    )
+
+
 def counted(
     rule: Rule, service: Service, state: ServiceState, now: Now
 ) -> tuple[tuple[EventCondition, Sequence[Happening]], ...]:
@@ -79,6 +97,8 @@ def _evaluate(
     condition: Condition, rule: Rule, service: Service, state: ServiceState, now: Now
 ) -> Reading:
     match condition:
+        case MetricCondition() if _spans_a_change(condition, state, now[0]):
+            return Reading(Verdict.NO_DATA, 0.0)
         case MetricCondition():
             return now[1].readings[condition].of(service.id)
         case EventCondition():
@@ -90,6 +110,15 @@ def _evaluate(
                 _evaluate(each, rule, service, state, now).verdict for each in condition.conditions
             )
             return Reading(_combined(condition.combinator, verdicts), 0.0)
+
+
+def _spans_a_change(condition: MetricCondition, state: ServiceState, now_ms: int) -> bool:
+    """Whether a slope reaches back past a change of the service: a step is no climb."""
+    if condition.over_time is not Aggregate.SLOPE:
+        return False
+    rolled = (lane.rolled_ms or 0 for lane in state.lanes.values())
+    changed_ms = max(state.deployed_ms, state.operated_ms or 0, *rolled, 0)
+    return now_ms - changed_ms < condition.over_ms
 
 
 def _combined(combinator: Combinator, verdicts: Iterator[Verdict]) -> Verdict:

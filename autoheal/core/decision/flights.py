@@ -20,6 +20,8 @@ from autoheal.model import UPDATE_AT_REST, ActionKind, Mode, Outcome, OutcomeKin
 
 # How many times of a rule's actions on a service are kept: the most that a limit can count.
 ACTED_MAX = 100
+# Swarm's words for a rollout that it has given up.
+STOPPED = frozenset({"paused", "rollback_paused", "rollback_completed"})
 
 
 def flights(service: ServiceState) -> Iterator[tuple[Lane, Flight]]:
@@ -72,8 +74,7 @@ def _after(
             unconfirmed = dataclasses.replace(flight, phase=Phase.UNCONFIRMED)
             return service.with_lane(lane, dataclasses.replace(before, flight=unconfirmed))
         case OutcomeKind.REFUSED | OutcomeKind.NOT_APPLIED:
-            failed = dataclasses.replace(before, flight=None, failed_ms=at_ms)
-            return service.with_lane(lane, failed)
+            return service.with_lane(lane, _failed(before, at_ms, overtaken=outcome.stale))
         case OutcomeKind.WOULD_APPLY:
             return _acted(service, lane, dataclasses.replace(before, flight=None), flight, at_ms)
         case OutcomeKind.APPLIED:  # pragma: no branch  # mypy knows that there is no other
@@ -82,6 +83,12 @@ def _after(
             )
             after = dataclasses.replace(before, flight=applied, last_decision=flight.decision)
             return _acted(service, lane, after, flight, at_ms)
+
+
+def _failed(lane: LaneState, at_ms: int, *, overtaken: bool) -> LaneState:
+    """The lane after its action came to nothing, for itself or by somebody else's change."""
+    failures = lane.failures if overtaken else lane.failures + 1
+    return dataclasses.replace(lane, flight=None, failed_ms=at_ms, failures=failures)
 
 
 def _acted(
@@ -96,6 +103,7 @@ def _acted(
             after = dataclasses.replace(after, rolled_ms=at_ms)
         case ActionKind.ESCALATE:  # pragma: no cover  # touches no service: it never flies
             pass
+    after = dataclasses.replace(after, failures=0)
     times = (*service.acted.get(flight.rule, ()), at_ms)
     acted = {**service.acted, flight.rule: times[-ACTED_MAX:]}
     return dataclasses.replace(service.with_lane(lane, after), acted=acted)
@@ -128,15 +136,33 @@ def moved_on(
     settled: list[Settled] = []
     for lane, flight in flights(service):
         before = service.lane(lane)
-        in_time = _has_ended(flight, seen, tasks)
-        late = now_ms - flight.applied_ms >= limits.settle_timeout_ms
-        if flight.phase is Phase.APPLIED and (in_time or late):
-            service = service.with_lane(lane, dataclasses.replace(before, flight=None))
-            settled.append(Settled(flight, in_time))
+        if flight.phase is Phase.APPLIED:
+            moved = _progressed(flight, tasks, now_ms)
+            in_time = _has_ended(moved, seen, tasks)
+            over = in_time or _has_failed(moved, seen, now_ms, limits)
+            left = None if over else moved
+            service = service.with_lane(lane, dataclasses.replace(before, flight=left))
+            settled += [Settled(flight, in_time)] if over else []
         elif flight.phase is Phase.DECIDED and now_ms >= flight.expires_ms + limits.step_ms:
-            expired = dataclasses.replace(before, flight=None, failed_ms=now_ms)
-            service = service.with_lane(lane, expired)
+            service = service.with_lane(lane, _failed(before, now_ms, overtaken=False))
     return service, tuple(settled)
+
+
+def _progressed(flight: Flight, tasks: ServiceTasks, now_ms: int) -> Flight:
+    """A rollout of many tasks may take long; it takes too long when nothing moves any more."""
+    there = tasks.current if ACTIONS[flight.action].rolls else len(tasks.running)
+    if there == flight.replaced:
+        return flight
+    progressed_ms = 0 if flight.replaced is None else now_ms
+    return dataclasses.replace(flight, replaced=there, progressed_ms=progressed_ms)
+
+
+def _has_failed(flight: Flight, seen: Service, now_ms: int, limits: Limits) -> bool:
+    """It stands still for too long, or Swarm has stopped the rollout that it asked for."""
+    since_ms = max(flight.applied_ms, flight.progressed_ms)
+    stopped = seen.index > flight.version and seen.update_state in STOPPED
+    rolls = ACTIONS[flight.action].rolls
+    return (rolls and stopped) or now_ms - since_ms >= limits.settle_timeout_ms
 
 
 def _has_ended(flight: Flight, seen: Service, tasks: ServiceTasks) -> bool:
@@ -145,6 +171,8 @@ def _has_ended(flight: Flight, seen: Service, tasks: ServiceTasks) -> bool:
     Swarm begins a rollout a moment after it took the update. Until then it looks as if all were
     done, but for the running tasks: they are still of the spec before.
     """
-    caught_up = seen.index >= flight.version and seen.update_state in UPDATE_AT_REST
-    there = tasks.current if ACTIONS[flight.action].rolls else len(tasks.running)
+    rolls = ACTIONS[flight.action].rolls
+    rest = UPDATE_AT_REST - STOPPED if rolls else UPDATE_AT_REST
+    caught_up = seen.index >= flight.version and seen.update_state in rest
+    there = tasks.current if rolls else len(tasks.running)
     return caught_up and len(tasks.running) == there == seen.replicas

@@ -1,8 +1,9 @@
 """Incidents: one service's trouble, from the first evidence to the time when nothing is amiss.
 
-Only failures count, not load: a harmful event, or a rule that heals being TRUE, opens one. It is
-over once nothing has been amiss for the recovery time. What came of it is told apart: remedied by
-an action of ours, escalated to people, or cleared by itself.
+Only failures count, not load: a harmful event opens one, a rule that is TRUE and would treat a
+failure, and one that tells people of a failure. Rules on trial open none. It is over once nothing
+has been amiss for the recovery time. What came of it is told apart: remedied by an action of ours,
+escalated to people, or cleared by itself.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ from collections.abc import Sequence
 from operator import attrgetter
 
 from autoheal.core.decision import flights
+from autoheal.core.decision.arbiter import lane_of
 from autoheal.core.decision.evidence import counted, describe
 from autoheal.core.decision.tick import Tick, View, is_ours
-from autoheal.core.rule import Rule
-from autoheal.core.state import Flight, ServiceState
+from autoheal.core.rule import EventCondition, Leaf, Rule, leaves
+from autoheal.core.state import Flight, Lane, ServiceState
 from autoheal.core.view.fold import Happening
-from autoheal.metrics import EVENTS
+from autoheal.metrics import EVENT_BY_NAME, EVENTS, METRIC_BY_NAME
 from autoheal.model import Deed, Incident, IncidentEnd, Judgement, Outcome, OutcomeKind
 from autoheal.records import digest
 
 HARMFUL = tuple(event.name for event in EVENTS if event.harm)
+DEEDS_MAX = 20
 
 _ms = attrgetter("ms")
 
@@ -32,7 +35,7 @@ def follow(tick: Tick, view: View) -> None:
     if is_ours(view.service) or view.service.replicas == 0:
         return
     harm = _harm(tick, view)
-    healing = [rule for rule in view.rules.values() if rule.then.heals and view.is_true(rule)]
+    healing = [rule for rule in view.rules.values() if view.is_true(rule) and is_of_failure(rule)]
     state = tick.services[view.service.id]
     if harm:
         state = dataclasses.replace(state, harmed_ms=max(h.ms for _, h in harm), calm_ms=None)
@@ -51,16 +54,31 @@ def follow(tick: Tick, view: View) -> None:
         _change(tick, view.service.id, **changes)
 
 
+def is_of_failure(rule: Rule) -> bool:
+    """Whether the rule answers a failure: by what it does, or by what it looks at."""
+    if lane_of(rule) is Lane.TRIAL or not rule.then.heals:
+        return False
+    return rule.then.leaf is not None or any(map(_is_harm, leaves(rule.when)))
+
+
+def _is_harm(leaf: Leaf) -> bool:
+    if isinstance(leaf, EventCondition):
+        return EVENT_BY_NAME[leaf.event].harm and leaf.comparison.wants_high
+    return METRIC_BY_NAME[leaf.metric].harm and leaf.comparison.wants_high
+
+
 def acted(tick: Tick, service: str, flight: Flight, outcome: Outcome, at_ms: int) -> None:
     """An action of ours in the service's incident has an outcome."""
     incident = tick.services[service].incident
     rule = next((rule for rule in tick.rules.rules if rule.name == flight.rule), None)
-    if incident is None or rule is None or not rule.then.heals:
+    durable = outcome.kind is not OutcomeKind.REFUSED
+    if incident is None or rule is None or not rule.then.heals or not durable:
         return
     deed = Deed(flight.decision, flight.action.value, flight.rule, outcome.kind.value, at_ms)
-    done = outcome.kind in (OutcomeKind.APPLIED, OutcomeKind.WOULD_APPLY)
+    done = outcome.kind is OutcomeKind.APPLIED
     first_ms = at_ms if incident.acted_ms is None and done else incident.acted_ms
-    _change(tick, service, deeds=(*incident.deeds, deed), acted_ms=first_ms)
+    deeds = (*incident.deeds, deed)[-DEEDS_MAX:]
+    _change(tick, service, deeds=deeds, acted_ms=first_ms)
 
 
 def judged(tick: Tick, service: str, decision: str, judgement: Judgement) -> None:
@@ -76,7 +94,7 @@ def judged(tick: Tick, service: str, decision: str, judgement: Judgement) -> Non
 
 
 def escalated(tick: Tick, service: str) -> None:
-    """People are told of the service."""
+    """People are told of the service's failure."""
     incident = tick.services[service].incident
     if incident is not None and incident.escalated_ms is None:
         _change(tick, service, escalated_ms=tick.now_ms)
@@ -141,9 +159,10 @@ def _open(tick: Tick, view: View, opened_ms: int, evidence: str) -> None:
 
 
 def _is_calm(state: ServiceState, view: View) -> bool:
-    healing = any(name in view.rules and view.rules[name].then.heals for name in state.rules)
+    rules = (view.rules.get(name) for name in (*state.rules, *state.escalated))
+    ailing = any(rule is not None and is_of_failure(rule) for rule in rules)
     flying = any(True for _ in flights.flights(state))
-    return view.is_whole and not (healing or flying or state.escalated)
+    return view.is_whole and not (ailing or flying)
 
 
 def _end(tick: Tick, service: str, recovered_ms: int | None) -> None:

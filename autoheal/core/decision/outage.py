@@ -12,24 +12,28 @@ from autoheal.core.decision.tick import Tick, View, is_ours
 def watch(tick: Tick) -> None:
     """Begin or end the outage. Counts what this tick's incidents are."""
     watched = [view for view in tick.views.values() if _is_watched(view)]
-    sick = {
-        view.service.name: incident.opened_ms
-        for view in watched
-        if (incident := tick.services[view.service.id].incident) and not tick.lost_on(view)
-    }
     limits = tick.limits
     threshold = max(limits.outage_services, limits.outage_percent * len(watched) / 100)
-    since_ms = tick.now_ms - limits.outage_window_ms
-    fresh = sorted(name for name, opened_ms in sick.items() if opened_ms > since_ms)
-    if tick.outage_ms is None and len(fresh) > threshold:
+    # What ails when autoheal first looks has not fallen sick together, as far as anybody knows.
+    known_ms = tick.began_ms + limits.outage_window_ms
+    since_ms = (tick.now_ms if tick.outage_ms is None else tick.outage_ms) - limits.outage_window_ms
+    sick = [view for view in watched if _fell_sick(tick, view, since_ms)]
+    if tick.outage_ms is None and len(sick) > threshold and tick.now_ms >= known_ms:
         tick.outage_ms = tick.now_ms
-        pages.begin_outage(tick, fresh, threshold)
+        pages.begin_outage(tick, sorted(view.service.name for view in sick), threshold)
     elif tick.outage_ms is not None and len(sick) <= threshold:
         tick.outage_ms = None
         pages.end_outage(tick)
     if tick.outage_ms is not None:
-        for view in watched:
+        for view in sick:
             incidents.escalated(tick, view.service.id)
+
+
+def _fell_sick(tick: Tick, view: View, since_ms: int) -> bool:
+    """Whether an incident was opened since then that goes on, and is not a node's."""
+    incident = tick.services[view.service.id].incident
+    opened_ms = 0 if incident is None else incident.opened_ms
+    return opened_ms > max(since_ms, tick.began_ms) and not view.tasks.lost_lately
 
 
 def _is_watched(view: View) -> bool:

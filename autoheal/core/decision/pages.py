@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from autoheal.actions import Escalate
 from autoheal.actions.escalate import FIRING, QUIET, SEVERITIES
 from autoheal.core.decision import incidents
-from autoheal.core.decision.evidence import describe
+from autoheal.core.decision.evidence import counted, denied, describe, is_counting
 from autoheal.core.decision.reach import may_reach
 from autoheal.core.decision.tick import Tick, View
 from autoheal.core.rule import MetricCondition, Rule, leaves
@@ -32,6 +32,7 @@ STACK_MIN = 2
 NAMES_MAX = 5
 NODE_PREFIX = "node:"
 NODES_DOWN = "nodes_down"
+TASKS_BLIND = "tasks_blind"
 OTHERWISE = Escalate()
 
 
@@ -82,9 +83,10 @@ def resolve(tick: Tick) -> None:
                 ends[alarm.page] = over
                 _silence(tick, view.service.id, name)
     ringing = {a.page for state in tick.services.values() for a in state.escalated.values()}
-    # The outage's page ends with the outage, whoever rings by it.
-    for key in sorted(ends.keys() & tick.pages.keys() - ringing - {OUTAGE}):
-        _end(tick, key, *ends[key])
+    for key in sorted(tick.pages.keys() - ringing):
+        # Pages of the whole Swarm end by themselves, whoever rings by them.
+        if tick.pages[key].subject != SWARM:
+            _end(tick, key, *ends.get(key, ("a person reset the rule", ())))
 
 
 def _over(
@@ -96,13 +98,32 @@ def _over(
         return "the service was switched off", ()
     if rule is None or (not alarm.because and not isinstance(rule.then, Escalate)):
         return "the rule was removed", ()
-    if view.verdicts[name] is Verdict.FALSE and (view.is_whole or not alarm.because):
-        evidence = describe(rule, view.service, tick.services[view.service.id], tick.now)
+    if view.verdicts[name] is Verdict.FALSE and _has_passed(tick, view, rule, alarm):
+        evidence = denied(rule, view.service, tick.services[view.service.id], tick.now)
         words = " and ".join(f"{e.what} is {e.value:g}, no longer {e.bound}" for e in evidence[:1])
         return words, evidence
+    if view.verdicts[name] is Verdict.NO_DATA and _was_changed(tick, view, alarm.since_ms):
+        return "the service was changed, and its figures are no longer there", ()
     if (severity_of(rule), may_reach(rule, view.terms)) != (alarm.severity, alarm.max_mode):
         return "the rule was changed", ()
     return None
+
+
+def _has_passed(tick: Tick, view: View, rule: Rule, alarm: Alarm) -> bool:
+    """Whether what was wrong is right again, and not only out of sight.
+
+    Events pass with time, though nothing may have been mended; and while they still come as often
+    as the rule asks for, a moment of calm between them is no end.
+    """
+    service, state = view.service, tick.services[view.service.id]
+    if not alarm.because and not counted(rule, service, state, tick.now):
+        return True
+    return view.is_whole and not is_counting(rule, service, state, tick.now)
+
+
+def _was_changed(tick: Tick, view: View, since_ms: int) -> bool:
+    state = tick.services[view.service.id]
+    return max(state.deployed_ms, state.operated_ms or 0) > since_ms
 
 
 def _silence(tick: Tick, service: str, name: str) -> None:
@@ -157,9 +178,12 @@ def _key(tick: Tick, cause: Cause, troubled: Mapping[str, int]) -> str:
     if tick.outage_ms is not None:
         return OUTAGE
     service, mode = cause.view.service, cause.max_mode
-    lost_on = cause.view.tasks.lost_on if _blames_node(cause.rule) else tick.lost_on(cause.view)
+    lost_on = cause.view.tasks.lost_on if blames_node(cause.rule) else tick.lost_on(cause.view)
     if lost_on:
         return f"{NODE_PREFIX}{lost_on[0]}|{mode}"
+    silent = _silent_nodes(tick, cause)
+    if silent:
+        return f"{NODE_PREFIX}{silent[0]}|{mode}"
     for alarm in tick.services[service.id].escalated.values():
         if alarm.max_mode is mode and not alarm.page.startswith((OUTAGE, NODE_PREFIX)):
             return alarm.page
@@ -168,9 +192,26 @@ def _key(tick: Tick, cause: Cause, troubled: Mapping[str, int]) -> str:
     return f"{service.id}|{mode}"
 
 
-def _blames_node(rule: Rule) -> bool:
+def blames_node(rule: Rule) -> bool:
+    """Whether the rule tells of a node rather than of a service."""
+    return _looks_at(rule, NODES_DOWN)
+
+
+def _silent_nodes(tick: Tick, cause: Cause) -> Sequence[str]:
+    """For a rule that misses samples: the nodes of the service from which none come at all."""
+    if not _looks_at(cause.rule, TASKS_BLIND):
+        return ()
+    loads = tick.snapshot.loads
+    return sorted(
+        node
+        for node in cause.view.tasks.hosts
+        if node not in loads or loads[node].memory_percent is None
+    )
+
+
+def _looks_at(rule: Rule, metric: str) -> bool:
     found = (leaf for leaf in leaves(rule.when) if isinstance(leaf, MetricCondition))
-    return any(leaf.metric == NODES_DOWN for leaf in found)
+    return any(leaf.metric == metric for leaf in found)
 
 
 def _ring(tick: Tick, key: str, group: Sequence[Cause]) -> None:
@@ -222,8 +263,7 @@ def _reason(
     tick: Tick, page: Page, worst: Cause, group: Sequence[Cause], evidence: tuple[Evidence, ...]
 ) -> str:
     if page.subject.startswith(NODE_PREFIX):
-        affected = [v.service.name for v in tick.views.values() if _is_lost_on(v, page.subject)]
-        return f"{page.name} is down; it had tasks of {listed(affected)}"
+        return _node_reason(tick, page, worst)
     words = worst.because or f"escalate ({worst.severity})"
     reason = f"{joined(evidence)}: {words}"
     if worst.view.tasks.complaint and not worst.view.is_whole:
@@ -236,8 +276,13 @@ def _reason(
     return reason
 
 
-def _is_lost_on(view: View, subject: str) -> bool:
-    return subject.removeprefix(NODE_PREFIX) in view.tasks.lost_on
+def _node_reason(tick: Tick, page: Page, worst: Cause) -> str:
+    node = page.subject.removeprefix(NODE_PREFIX)
+    down = [view.service.name for view in tick.views.values() if node in view.tasks.lost_on]
+    if down and not _looks_at(worst.rule, TASKS_BLIND):
+        return f"{page.name} is down; it had tasks of {listed(down)}"
+    blind = [view.service.name for view in tick.views.values() if node in view.tasks.hosts]
+    return f"no samples come from {page.name}; it has tasks of {listed(blind)}"
 
 
 def listed(names: Sequence[str]) -> str:
@@ -250,10 +295,11 @@ def listed(names: Sequence[str]) -> str:
 def _attach(tick: Tick, key: str, cause: Cause) -> None:
     identity = cause.view.service.id
     state = tick.services[identity]
-    alarm = Alarm(key, cause.severity, cause.max_mode, cause.because)
+    alarm = Alarm(key, cause.severity, cause.max_mode, cause.because, tick.now_ms)
     escalated = {**state.escalated, cause.rule.name: alarm}
     tick.services[identity] = dataclasses.replace(state, escalated=escalated)
-    incidents.escalated(tick, identity)
+    if incidents.is_of_failure(cause.rule):
+        incidents.escalated(tick, identity)
 
 
 # pages of the whole Swarm

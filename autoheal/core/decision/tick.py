@@ -55,8 +55,8 @@ class View:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all tasks that should run do; one that is off, or not replicated, is whole."""
-        return len(self.tasks.running) >= (self.service.replicas or 0)
+        """Whether all tasks that should run do, or have ended as they should."""
+        return len(self.tasks.running) + self.tasks.finished >= self.tasks.wanted
 
     def is_true(self, rule: Rule) -> bool:
         """Whether the rule's condition holds."""
@@ -80,6 +80,7 @@ class Tick:
     spent: dict[Mode, tuple[int, ...]] = field(default_factory=dict)
     pages: dict[str, Page] = field(default_factory=dict)
     outage_ms: int | None = None
+    began_ms: int = 0
     views: dict[str, View] = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
     held: list[Held] = field(default_factory=list)

@@ -6,14 +6,14 @@ not depend on how they were cut into ticks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from autoheal import records
 from autoheal.core.limits import Limits
 from autoheal.core.rule import MetricCondition, RuleSet
-from autoheal.core.view.happenings import Happening, Happenings
+from autoheal.core.view.happenings import UNHEALTHY, Happening, Happenings, tasks_of
 from autoheal.core.view.node_window import NodeLoad, NodeWindow
 from autoheal.core.view.readings import Frame, Readings
 from autoheal.core.view.service_series import BLIND, HEARD_BY, ServiceSeries
@@ -89,7 +89,6 @@ class Fold:
             mean_ms=limits.saturated_window_ms,
             longest_ms=rules.longest_window_ms,
         )
-        self.bad_entries = 0
         self._rules = rules
         self._limits = limits
         # An outage is told by what happened within its window, whatever the rules look back to.
@@ -100,12 +99,16 @@ class Fold:
         self._intents: list[Dated[Intent]] = []
         self._commands: list[Dated[Command]] = []
 
-    def fold(self, stream: str, ms: int, at_ms: int, fields: Mapping[str, bytes]) -> None:
-        """Take in one entry, written at `ms`, true at `at_ms`. A spoilt one is counted, no more."""
+    def fold(self, stream: str, ms: int, at_ms: int, fields: Mapping[str, bytes]) -> str | None:
+        """Take in one entry, written at `ms`, true at `at_ms`.
+
+        A spoilt one changes nothing; why it cannot be read is returned, None if it could.
+        """
         try:
             self._fold(stream, ms, at_ms, fields)
-        except BadRecordError:
-            self.bad_entries += 1
+        except BadRecordError as error:
+            return str(error)
+        return None
 
     def _fold(self, stream: str, ms: int, at_ms: int, fields: Mapping[str, bytes]) -> None:
         match stream:
@@ -145,32 +148,41 @@ class Fold:
         news.
         """
         services = _by_id(self.swarm.services)
-        frame = self._frame(services, now_ms)
+        events = self._happenings.by_kind(now_ms)
+        unhealthy = tasks_of(UNHEALTHY, events)
+        frame = self._frame(services, now_ms, unhealthy)
         return Snapshot(
             epoch=epoch,
             inventory_at_ms=self.swarm.seen_at_ms or 0,
             services=services,
             nodes=_by_id(self.swarm.nodes),
-            tasks=tasks_by_service(self.swarm, now_ms - self._tasks_kept_ms),
+            tasks=tasks_by_service(
+                self.swarm,
+                since_ms=now_ms - self._tasks_kept_ms,
+                lately_ms=now_ms - self._limits.node_hold_ms,
+                unhealthy=unhealthy,
+            ),
             loads=self.nodes.loads(now_ms),
             readings={each: frame.read(each) for each in self._rules.metric_conditions},
-            events=self._happenings.by_kind(now_ms),
+            events=events,
             outcomes=_since(self._outcomes, since_ms),
             intents=_since(self._intents, since_ms),
             commands=_since(self._commands, since_ms),
         )
 
-    def _frame(self, services: Sequence[Service], now_ms: int) -> Frame:
+    def _frame(self, services: Sequence[Service], now_ms: int, unhealthy: Collection[str]) -> Frame:
         warm_up_ms, step_ms = self._limits.warm_up_ms, self._limits.step_ms
         rows = TaskRows(self.window, services, self.swarm.spans, warm_up_ms=warm_up_ms)
-        series = ServiceSeries(self.swarm, rows, self.nodes, services, self._limits)
+        series = ServiceSeries(self.swarm, rows, self.nodes, services, self._limits, unhealthy)
         return Frame(rows, series, now_ms=now_ms, step_ms=step_ms)
 
     def forget(self, now_ms: int) -> None:
         """Drop what is older than any rule looks back; no later snapshot differs for it."""
         self.window.forget()
         self.nodes.forget()
-        self.swarm.forget(now_ms - self._tasks_kept_ms)
+        before_ms = now_ms - self._tasks_kept_ms
+        held_ms = now_ms - self._limits.node_hold_ms
+        self.swarm.forget(before_ms, downtimes_before_ms=min(before_ms, held_ms))
         self._happenings.forget(now_ms)
         oldest_ms = now_ms - KEPT_MS
         self._outcomes = list(_since(self._outcomes, oldest_ms))

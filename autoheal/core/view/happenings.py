@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from autoheal.core.view.swarm_view import REJECTED, Span
@@ -16,6 +16,7 @@ from autoheal.model import Event, Task
 
 OOM_KILLED = "oom_killed"
 DIED = "died"
+UNHEALTHY = "unhealthy"
 TASK_FAILED = "task_failed"
 TASK_REJECTED = "task_rejected"
 
@@ -71,6 +72,12 @@ def reason_of(error: str) -> str:
     return OTHER
 
 
+def tasks_of(kind: str, happenings: Mapping[Kind, Sequence[Happening]]) -> frozenset[str]:
+    """The ids of the tasks, of all services, to which this happened."""
+    told = (each for (name, _), each in happenings.items() if name == kind)
+    return frozenset(happening.task for each in told for happening in each)
+
+
 class Happenings:
     """Happenings per (kind, service), in the order of their times, each once, for `kept_ms`."""
 
@@ -89,7 +96,7 @@ class Happenings:
                 self._without_limit.add(event.task)
         happening = Happening(at_ms, event.task, exit_code, memory_limit=memory_limit)
         self._add((event.kind, event.service), happening)
-        if event.kind == DIED and exit_code and not event.stopped:
+        if event.kind == DIED and exit_code and event.stopped is False:
             self._derive(TASK_FAILED, event.service, Happening(at_ms, event.task, exit_code))
 
     def notice(self, span: Span, at_ms: int) -> None:

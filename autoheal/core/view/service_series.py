@@ -7,7 +7,8 @@ happened and summed up along the slots, so that the work does not grow with thei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 from autoheal.core.limits import Limits
 from autoheal.core.view.node_window import FULL, NodeWindow
 from autoheal.core.view.placement import could_take
+from autoheal.core.view.service_tasks import finishes
 from autoheal.core.view.swarm_view import NEVER_MS, Downtime, Span, SwarmView, Wish
 from autoheal.core.view.task_rows import Doubles, TaskRows
-from autoheal.model import Service
+from autoheal.model import Service, ServiceMode
 
 # What every container's sample holds: a task without it was not heard of.
 HEARD_BY = "memory_bytes"
@@ -38,12 +40,14 @@ class ServiceSeries:
         nodes: NodeWindow,
         services: Sequence[Service],
         limits: Limits,
+        unhealthy: Collection[str] = (),
     ) -> None:
         self._view = view
         self._rows = rows
         self._nodes = nodes
         self.services = services
         self._limits = limits
+        self._unhealthy = unhealthy
         self.positions = {service.id: place for place, service in enumerate(services)}
         self._spans = [span for span in view.spans.values() if span.task.service in self.positions]
 
@@ -66,7 +70,13 @@ class ServiceSeries:
 
     def _missing(self, slots: range) -> Doubles:
         running = self._tasks(slots, lambda span: (span.running_from_ms, span.ended_ms))
-        return np.maximum(self._wanted(slots) - running, 0.0)
+        return np.maximum(self._wanted(slots) - running - self._finished(slots), 0.0)
+
+    def _finished(self, slots: range) -> Doubles:
+        """How many slots of each service needed no task."""
+        over = finishes(self._view, self._unhealthy)
+        times = ((finish.task.service, finish.from_ms, finish.to_ms) for finish in over)
+        return self._count(slots, (each for each in times if each[0] in self.positions))
 
     def _pending(self, slots: range) -> Doubles:
         return self._tasks(slots, lambda span: (span.pending.from_ms, span.pending.to_ms))
@@ -76,7 +86,7 @@ class ServiceSeries:
 
     def _stable(self, slots: range) -> Doubles:
         wanted = self._wanted(slots)
-        stable = self._tasks(slots, self._stable_time)
+        stable = self._tasks(slots, self._stable_time) + self._finished(slots)
         share = np.minimum(wanted, stable) / np.maximum(wanted, 1.0)
         return np.where(wanted == 0, 100.0, 100.0 * share)
 
@@ -106,25 +116,51 @@ class ServiceSeries:
 
     def _nodes_saturated(self, slots: range, missing: float) -> Doubles:
         """Of the nodes that could take a task now, how many percent were saturated then."""
-        nodes = [self._view.nodes[identity] for identity in sorted(self._view.nodes)]
-        kinds = list(dict.fromkeys(service.constraints for service in self.services))
-        able = np.asarray([[could_take(node, kind) for kind in kinds] for node in nodes])
-        able = able.reshape(len(nodes), len(kinds)).astype(np.float64)
-        percent, names = self._limits.saturated_percent, [node.id for node in nodes]
+        able = self._able()
+        percent, names = self._limits.saturated_percent, sorted(self._view.nodes)
         saturated = self._nodes.saturated(names, slots, percent, missing=missing)
         with np.errstate(invalid="ignore"):  # no node could take it: not known
             shares = 100.0 * (saturated.astype(np.float64) @ able) / able.sum(axis=0)
-        place = {kind: number for number, kind in enumerate(kinds)}
-        return np.asarray(shares[:, [place[service.constraints] for service in self.services]])
+        return np.asarray(shares[:, self._places_of_kinds()])
 
     def _update_paused(self, slots: range) -> Doubles:
         return self._held(slots, lambda wish: float(wish.update_state in PAUSED))
 
     def _wanted(self, slots: range) -> Doubles:
-        """Replicas; NaN for services that have none."""
+        """Replicas, or the nodes that could take a task; NaN for services that have neither."""
         wanted = self._held(slots, lambda wish: float(wish.replicas or 0))
         are_told = self._held(slots, lambda wish: float(wish.replicas is not None))
-        return np.where(are_told > 0, wanted, np.nan)
+        replicas = np.where(are_told > 0, wanted, np.nan)
+        return np.where(self._are_global(), self._nodes_able(slots), replicas)
+
+    def _are_global(self) -> NDArray[np.bool_]:
+        return np.asarray([s.mode is ServiceMode.GLOBAL for s in self.services], dtype=bool)
+
+    def _nodes_able(self, slots: range) -> Doubles:
+        """Of the nodes that could take a task now, how many were then what they are now.
+
+        A node that has just come back was not wanted before that.
+        """
+        since = [self._view.settled_ms[name] for name in sorted(self._view.nodes)]
+        first = np.asarray(since, dtype=np.int64) // self._limits.step_ms
+        were_there = first <= np.asarray(slots, dtype=np.int64)[:, None]
+        counts = were_there.astype(np.float64) @ self._able()
+        return np.asarray(counts[:, self._places_of_kinds()])
+
+    @cached_property
+    def _kinds(self) -> dict[tuple[str, ...], int]:
+        """The constraints that the services have, each with its place."""
+        kinds = dict.fromkeys(service.constraints for service in self.services)
+        return {kind: place for place, kind in enumerate(kinds)}
+
+    def _places_of_kinds(self) -> list[int]:
+        return [self._kinds[service.constraints] for service in self.services]
+
+    def _able(self) -> Doubles:
+        """Nodes x kinds of constraints: 1.0 where the node could take a task now."""
+        nodes = [self._view.nodes[name] for name in sorted(self._view.nodes)]
+        able = [[could_take(node, kind) for kind in self._kinds] for node in nodes]
+        return np.asarray(able, dtype=np.float64).reshape(len(nodes), len(self._kinds))
 
     def _known(self, slots: range) -> NDArray[np.bool_]:
         """Whether the service had been seen, and an inventory not long before."""

@@ -14,21 +14,27 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from autoheal.model import Inventory, Node, Service, Task
+from autoheal.model import Inventory, Node, Service, ServiceMode, Task
 
 RUNNING = "running"
 COMPLETE = "complete"
 FAILED = "failed"
 REJECTED = "rejected"
+ORPHANED = "orphaned"
+REMOVE = "remove"
 DOWN = "down"
 SILENCE_MS = 60_000
 # Later than any time: the end of what has not ended.
 NEVER_MS = 1 << 62
+
+Slot = tuple[str, int, str]
+
 UNPLACED_STATES = frozenset({"new", "pending"})
 STARTING_STATES = UNPLACED_STATES | {"assigned", "accepted", "preparing", "ready", "starting"}
-ENDED_STATES = frozenset({COMPLETE, "shutdown", FAILED, REJECTED, "orphaned", "remove"})
+ENDED_STATES = frozenset({COMPLETE, "shutdown", FAILED, REJECTED, ORPHANED, REMOVE})
 # A job's task is meant to end by itself.
 LEAVING_STATES = ENDED_STATES - {COMPLETE}
+JOBS = frozenset({ServiceMode.REPLICATED_JOB, ServiceMode.GLOBAL_JOB})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,7 @@ class Span:
 
     A task that is to stop counts as ended from when that is seen. `since_ms` is when its state was
     entered; `pending` is when it should run and had no node, `starting` when it was on its way,
-    waiting for its restart included.
+    waiting for its restart included. `gone_ms` is when Swarm removed it, or was seen to want to.
     """
 
     task: Task
@@ -63,12 +69,36 @@ class Span:
     since_ms: int = 0
     pending: Stay = Stay()
     starting: Stay = Stay()
+    gone_ms: int | None = None
+
+    @property
+    def began_ms(self) -> int:
+        """When it was first alive, as far as that was seen."""
+        seen = (self.starting.from_ms, self.running_from_ms, self.since_ms)
+        return min(ms for ms in seen if ms is not None)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it ended without an error."""
+        return self.task.state == COMPLETE and not self.task.exit_code
 
     @property
     def is_running(self) -> bool:
         """Whether it runs and is meant to; a job's task is meant to run to completion."""
         meant_to = self.task.desired_state in (RUNNING, COMPLETE)
         return self.ended_ms is None and self.task.state == RUNNING and meant_to
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """When a slot needed no task: its last one had ended without an error, and none came after.
+
+    [`from_ms`, `to_ms`), None while it is so. `task` is that last one.
+    """
+
+    task: Task
+    from_ms: int
+    to_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +133,8 @@ class SwarmView:
     """A fold over inventories.
 
     `seen_ms` holds the times at which the whole was known, `wishes` each service's past; both reach
-    back as far as `forget` leaves them, and a little more.
+    back as far as `forget` leaves them, and a little more. `settled_ms` is since when each node has
+    been what Swarm's scheduler looks at.
     """
 
     def __init__(self) -> None:
@@ -112,6 +143,7 @@ class SwarmView:
         self.spans: dict[str, Span] = {}
         self.wishes: dict[str, list[Wish]] = {}
         self.seen_ms: list[int] = []
+        self.settled_ms: dict[str, int] = {}
         self.index = 0
         self.seen_at_ms: int | None = None
         self.complete = False
@@ -125,6 +157,20 @@ class SwarmView:
         """When nodes were down, those that are down still last, by node."""
         still = (Downtime(node, self._down_ms[node]) for node in sorted(self._down_ms))
         return (*self._past_downtimes, *still)
+
+    def finishes(self) -> Sequence[Finish]:
+        """When slots of services that are no jobs needed no task, as far as is remembered."""
+        slots: dict[Slot, list[Span]] = {
+            _slot(span): [] for span in self.spans.values() if self._may_finish(span)
+        }
+        for span in self.spans.values():
+            if (of_slot := slots.get(_slot(span))) is not None:
+                of_slot.append(span)
+        return [finish for of_slot in slots.values() for finish in _finishes(of_slot)]
+
+    def _may_finish(self, span: Span) -> bool:
+        service = self.services.get(span.task.service)
+        return span.is_complete and service is not None and service.mode not in JOBS
 
     def fold(self, inventory: Inventory, at_ms: int) -> Sequence[Span]:
         """Take in one entry, true at `at_ms`. Returns the tasks that newly failed or were rejected.
@@ -159,14 +205,19 @@ class SwarmView:
         """
         return self.seen_at_ms is not None and at_ms - self.seen_at_ms >= SILENCE_MS
 
-    def forget(self, before_ms: int) -> None:
-        """Drop what was over before this time.
+    def forget(self, before_ms: int, *, downtimes_before_ms: int | None = None) -> None:
+        """Drop what was over before this time; downtimes, before another if one is given.
 
-        A task that a node took with it stays as long as the node's downtime does.
+        A task that a node took with it stays as long as the node's downtime does, one that finished
+        its slot as long as the slot is finished.
         """
+        oldest_ms = before_ms if downtimes_before_ms is None else downtimes_before_ms
         self._past_downtimes = [
-            downtime for downtime in self._past_downtimes if _or_never(downtime.to_ms) >= before_ms
+            downtime for downtime in self._past_downtimes if _or_never(downtime.to_ms) >= oldest_ms
         ]
+        finishing = {
+            finish.task.id for finish in self.finishes() if _or_never(finish.to_ms) >= before_ms
+        }
         old = {
             identity: span
             for identity, span in self.spans.items()
@@ -174,6 +225,8 @@ class SwarmView:
         }
         downtimes = self.downtimes
         for identity, span in old.items():
+            if identity in finishing:
+                continue
             if not any(downtime.took(span) for downtime in downtimes):
                 del self.spans[identity]
         del self.seen_ms[: max(0, bisect.bisect_right(self.seen_ms, before_ms) - 1)]
@@ -202,6 +255,8 @@ class SwarmView:
         if known is not None and node.index <= known.index:
             return
         self.nodes[node.id] = node
+        if known is None or _for_scheduler(known) != _for_scheduler(node):
+            self.settled_ms[node.id] = self._now_ms
         if node.state == DOWN:
             self._down_ms.setdefault(node.id, self._now_ms)
         else:
@@ -241,15 +296,23 @@ class SwarmView:
                 del self.wishes[each]
             if self.nodes.pop(each, None) is not None:
                 self._end_downtime(each)
-            span = self.spans.get(each)
-            if span is not None and span.ended_ms is None:
+                del self.settled_ms[each]
+            if each in self.spans:
                 # Its samples stay in the window's past, so the task stays known until they leave.
-                self.spans[each] = dataclasses.replace(
-                    span,
-                    ended_ms=at_ms,
-                    pending=span.pending.after(is_so=False, since_ms=at_ms, until_ms=at_ms),
-                    starting=span.starting.after(is_so=False, since_ms=at_ms, until_ms=at_ms),
-                )
+                self.spans[each] = _removed(self.spans[each], at_ms)
+
+
+def _removed(span: Span, at_ms: int) -> Span:
+    """A task's span after it has been seen no more."""
+    gone = span if span.gone_ms is not None else dataclasses.replace(span, gone_ms=at_ms)
+    if span.ended_ms is not None:
+        return gone
+    return dataclasses.replace(
+        gone,
+        ended_ms=at_ms,
+        pending=span.pending.after(is_so=False, since_ms=at_ms, until_ms=at_ms),
+        starting=span.starting.after(is_so=False, since_ms=at_ms, until_ms=at_ms),
+    )
 
 
 def _next(known: Span, task: Task, since_ms: int, at_ms: int) -> Span:
@@ -279,7 +342,44 @@ def _next(known: Span, task: Task, since_ms: int, at_ms: int) -> Span:
             since_ms=since_ms,
             until_ms=at_ms if is_starting else since_ms,
         ),
+        gone_ms=_gone_ms(known, task, since_ms, at_ms),
     )
+
+
+def _gone_ms(known: Span, task: Task, since_ms: int, at_ms: int) -> int | None:
+    if task.desired_state != REMOVE or known.gone_ms is not None:
+        return known.gone_ms if task.desired_state == REMOVE else None
+    # First seen when it was over and to be removed: it never stood for its slot.
+    return since_ms if known.ended_ms is None else at_ms
+
+
+def _slot(span: Span) -> Slot:
+    """What Swarm keeps one task in: a numbered slot, or the node for a global service."""
+    task = span.task
+    return task.service, task.slot, "" if task.slot else task.node
+
+
+def _finishes(of_slot: Iterable[Span]) -> Iterable[Finish]:
+    """Which tasks of one slot finished it, until the next one began or they were removed."""
+    newest_first = sorted(of_slot, key=_since, reverse=True)
+    alive = (span.began_ms for span in newest_first if span.ended_ms is None)
+    next_ms = min(alive, default=NEVER_MS)
+    for span in newest_first:
+        if span.is_complete and span.ended_ms is not None:
+            end_ms = min(max(next_ms, span.ended_ms), _or_never(span.gone_ms))
+            yield Finish(span.task, span.ended_ms, None if end_ms == NEVER_MS else end_ms)
+        # Swarm gives up a task of a lost node for good long after it has replaced it.
+        if span.task.state != ORPHANED:
+            next_ms = min(next_ms, span.began_ms)
+
+
+def _for_scheduler(node: Node) -> tuple[object, ...]:
+    labels = tuple(sorted(node.labels.items()))
+    return node.hostname, node.role, node.availability, node.state, labels
+
+
+def _since(span: Span) -> tuple[int, str]:
+    return span.since_ms, span.task.id
 
 
 def _or_never(ms: int | None) -> int:
