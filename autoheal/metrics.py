@@ -82,7 +82,7 @@ METRICS: tuple[Metric, ...] = (
         "tasks_missing",
         Unit.COUNT,
         None,
-        "replicas wanted, less tasks running",
+        "tasks wanted, less those that run or have finished",
         of_service=True,
         harm=True,
     ),
@@ -105,7 +105,7 @@ METRICS: tuple[Metric, ...] = (
         "tasks_stable",
         Unit.PERCENT,
         100.0,
-        "tasks that have been running for `AUTOHEAL_STABLE_AFTER` (1m), of the replicas wanted",
+        "tasks that have been running for `AUTOHEAL_STABLE_AFTER` (1m) or have finished, of those wanted",
         of_service=True,
     ),
     Metric(

@@ -330,9 +330,9 @@ BOTH = (
             id="a node that comes back was not wanted while it was away",
         ),
         pytest.param(
-            {-1: [everywhere(), *BOTH], 3: [node("node-2", cores=8.0, index=11)]},
-            [0] * 6,
-            [100] * 6,
+            {-1: [everywhere(), *BOTH[:3]], 3: [node("node-2", cores=8.0, index=11)]},
+            [1] * 6,
+            [50] * 6,
             id="what Swarm's scheduler does not look at makes no node a new one",
         ),
         pytest.param(

@@ -270,6 +270,7 @@ def over(identity: str, ago_ms: int, state: str = "complete", **more: object) ->
         pytest.param([over("a", 5)], 1, id="ended by itself"),
         pytest.param([over("a", 5, exit_code=0)], 1, id="with the exit code 0"),
         pytest.param([over("a", 5, "failed", exit_code=1)], 0, id="with an error"),
+        pytest.param([over("a", 5, exit_code=3)], 0, id="complete, with another exit code"),
         pytest.param([over("a", 5, "shutdown")], 0, id="stopped by Swarm"),
         pytest.param([over("a", 5), over("b", 9)], 1, id="twice in a slot"),
         pytest.param([over("a", 5), over("b", 9, slot=2)], 2, id="in two slots"),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoheal.core.view.swarm_view import SILENCE_MS, Downtime, Stay, SwarmView, Wish
+from autoheal.core.view.swarm_view import SILENCE_MS, Downtime, Finish, Stay, SwarmView, Wish
 from autoheal.model import Inventory
 from builders import LONG_AGO, MINUTE, NOW, inventory, node, service, task
 
@@ -386,3 +386,23 @@ def test_a_task_that_was_seen_ended_is_on_its_way_no_more() -> None:
     view.fold(inventory(tasks=[task(state="pending", index=11)]), NOW)
     span = view.spans["web.1"]
     assert (span.pending, span.starting) == (Stay(), Stay())
+
+
+def test_a_slot_is_finished_from_its_tasks_end_until_the_next_one_begins_or_it_is_removed() -> None:
+    done = task(state="complete", desired="shutdown", since_ms=NOW - 9, index=11)
+    view = view_of(inventory(services=[service()], tasks=[task()]), at_ms=NOW - 10)
+    view.fold(inventory(tasks=[done], services=[service()], clock_ms=NOW - 8), NOW - 8)
+    assert view.finishes() == [Finish(done, NOW - 9)]
+    following = task("web.2", state="pending", since_ms=NOW - 5)
+    removed = dataclasses.replace(done, desired_state="remove", index=12)
+    for change, end_ms in ((following, NOW - 5), (removed, NOW)):
+        changed = view_of(inventory(services=[service()], tasks=[done]))
+        changed.fold(inventory(keyframe=False, tasks=[change]), NOW)
+        assert [each.to_ms for each in changed.finishes()] == [end_ms]
+
+
+def test_a_task_first_seen_when_it_is_to_be_removed_has_finished_no_slot() -> None:
+    """It may have been known, and forgotten since."""
+    shown = task(state="complete", desired="remove", since_ms=NOW - 9)
+    [finish] = view_of(inventory(services=[service()], tasks=[shown])).finishes()
+    assert (finish.from_ms, finish.to_ms) == (NOW - 9, NOW - 9)

@@ -74,9 +74,13 @@ class ServiceSeries:
 
     def _finished(self, slots: range) -> Doubles:
         """How many slots of each service needed no task."""
-        over = finishes(self._view, self._unhealthy)
-        times = ((finish.task.service, finish.from_ms, finish.to_ms) for finish in over)
-        return self._count(slots, (each for each in times if each[0] in self.positions))
+        return self._count(slots, self._finishes)
+
+    @cached_property
+    def _finishes(self) -> list[tuple[str, int, int | None]]:
+        found = finishes(self._view, self._unhealthy)
+        times = ((finish.task.service, finish.from_ms, finish.to_ms) for finish in found)
+        return [each for each in times if each[0] in self.positions]
 
     def _pending(self, slots: range) -> Doubles:
         return self._tasks(slots, lambda span: (span.pending.from_ms, span.pending.to_ms))

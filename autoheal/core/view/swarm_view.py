@@ -163,7 +163,10 @@ class SwarmView:
         slots: dict[Slot, list[Span]] = {
             _slot(span): [] for span in self.spans.values() if self._may_finish(span)
         }
+        services = {service for service, _, _ in slots}
         for span in self.spans.values():
+            if span.task.service not in services:
+                continue
             if (of_slot := slots.get(_slot(span))) is not None:
                 of_slot.append(span)
         return [finish for of_slot in slots.values() for finish in _finishes(of_slot)]
