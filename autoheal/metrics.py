@@ -105,7 +105,8 @@ METRICS: tuple[Metric, ...] = (
         "tasks_stable",
         Unit.PERCENT,
         100.0,
-        "tasks that have been running for `AUTOHEAL_STABLE_AFTER` (1m) or have finished, of those wanted",
+        "tasks that have been running for `AUTOHEAL_STABLE_AFTER` (1m) or have finished,"
+        " of those wanted",
         of_service=True,
     ),
     Metric(
