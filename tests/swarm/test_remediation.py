@@ -230,6 +230,7 @@ def _falls_sick(play: Play) -> Course:
     play.create()
     yield play.runs()
     yield play.others_run(SICK_NAMES)
+    yield play.rests()  # what ails when autoheal first looks is no outage
     play.inject()
     play.order("fill")
     yield play.has_decided(1)
@@ -248,6 +249,7 @@ def _falls_sick_and_stays_so(play: Play) -> Course:
     play.create()
     yield play.runs()
     yield play.others_run(SICK_NAMES)
+    yield play.rests()  # what ails when autoheal first looks is no outage
     play.inject()
     play.order("fill")
     yield play.is_over()
