@@ -1,8 +1,8 @@
 """Time per tick of folding and deciding: `PYTHONPATH=tests python -m benchmarks.decide`.
 
-A scaling pack's three rules (up, down, page) over 100 and 1,000 services with 3 tasks each, 50
-services' tasks per node. Per tick: every node's samples and an inventory heartbeat are unpacked and
-folded, what is old is forgotten, a snapshot is taken and decided.
+All rules that ship, over 100 and 1,000 services with 3 tasks each, 50 services' tasks per node. Per
+tick: every node's samples and an inventory heartbeat are unpacked and folded, what is old is
+forgotten, a snapshot is taken and decided.
 """
 
 from __future__ import annotations
@@ -12,26 +12,21 @@ import pstats
 import statistics
 import sys
 import time
+from pathlib import Path
 
-from autoheal import records
+from autoheal import records, rulefile
 from autoheal.core.decision.decide import decide
 from autoheal.core.limits import Limits
-from autoheal.core.rule import Comparison
 from autoheal.core.state import State
 from autoheal.core.view.fold import Fold
 from autoheal.metrics import MEASURED
 from builders import (
-    MINUTE,
     NOW,
     STEP,
     batch,
-    escalate,
     inventory,
-    metric_condition,
+    node,
     roster_row,
-    rule_set,
-    scale_down,
-    scale_up,
     service,
     task,
 )
@@ -40,13 +35,7 @@ TASKS = 3
 SERVICES_PER_NODE = 50
 WARM_UP_TICKS = 200
 MEASURED_TICKS = 40
-RULES = rule_set(
-    scale_up(when=metric_condition(over_ms=2 * MINUTE, threshold=80.0)),
-    scale_down(
-        when=metric_condition(over_ms=15 * MINUTE, comparison=Comparison.BELOW, threshold=20.0)
-    ),
-    escalate(when=metric_condition(over_ms=5 * MINUTE, threshold=95.0)),
-)
+RULES = rulefile.load([Path(__file__).parents[2] / "rules"]).rules
 
 
 class Bench:
@@ -59,9 +48,15 @@ class Bench:
         self.state = State()
         self.now_ms = NOW
         self.names = [f"service-{number:04}" for number in range(services)]
+        nodes = [f"node-{start}" for start in range(0, services, SERVICES_PER_NODE)]
         whole = inventory(
-            services=[service(name) for name in self.names],
-            tasks=[task(f"{name}.{n}", of=name) for name in self.names for n in range(TASKS)],
+            services=[service(name, replicas=TASKS) for name in self.names],
+            tasks=[
+                task(f"{name}.{n}", of=name, node=nodes[place // SERVICES_PER_NODE])
+                for place, name in enumerate(self.names)
+                for n in range(TASKS)
+            ],
+            nodes=[node(name) for name in nodes],
         )
         self.fold.fold(records.INVENTORY, NOW, NOW, records.pack_inventory(whole))
         self.first, self.later = self._batches(with_roster=True), self._batches(with_roster=False)
