@@ -61,8 +61,10 @@ HALF_AN_HOUR_MS = 30 * 60_000
 DURATIONS = (
     "step", "inventory_interval", "warm_up", "deploy_hold", "operator_hold", "node_hold",
     "group_wait", "stable_after", "recovery_after", "settle_timeout", "outage_window",
-    "saturated_window",
+    "saturated_window", "lease_ttl",
 )  # fmt: skip
+# A lease outlasts three steps, and two of Docker's timeouts.
+SHORTEST_MS = {"lease_ttl": 5_000}
 NOISE = (0.02, 0.06, 0.03, 0.07, 0.01, 0.05)
 NOISE_S = 5.0
 FLAP_S = 10.0
@@ -205,7 +207,9 @@ def _defaults(times: int) -> dict[str, str]:
     defaults = load_settings({})
     values = {name: getattr(defaults, f"{name}_ms") for name in DURATIONS}
     return {
-        f"AUTOHEAL_{name.upper()}": format_duration(max(1_000, value // times))
+        f"AUTOHEAL_{name.upper()}": format_duration(
+            max(SHORTEST_MS.get(name, 1_000), value // times)
+        )
         for name, value in values.items()
     }
 
@@ -237,6 +241,7 @@ def _live(on: Stage, duration_ms: int) -> None:
             flap_at = now + FLAP_S
         while due and gone >= due[0][0]:
             _happen(plays[due.pop(0)[1]], gone)
+        on.look()
         time.sleep(POLL_S)
 
 
