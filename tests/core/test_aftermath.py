@@ -450,6 +450,18 @@ def test_attempts_that_come_to_nothing_are_told_after_the_third() -> None:
     assert incident.deeds == ()
 
 
+def test_attempts_are_forgotten_once_nothing_is_wanted_any_more() -> None:
+    world = hung(restart())
+    for _ in range(40):
+        for each in world.tick():
+            if each.action is ActionKind.RESTART:
+                world.report(each, OutcomeKind.REFUSED)
+    world.figures["web"] = 10.0
+    world.wait(MINUTE)
+    world.figures["web"] = 90.0
+    assert [d.action for d in world.tick()] == [ActionKind.RESTART]
+
+
 def test_what_somebodys_change_overtook_is_no_failed_attempt() -> None:
     world = hung(restart())
     for _ in range(60):

@@ -316,6 +316,7 @@ def test_what_ailed_before_autoheal_came_did_not_fall_sick_together() -> None:
     world = scene(escalate("sick"), figures=dict.fromkeys(names, 10.0))
     for name in names:
         world.running[name] = 1
+    world.wait(2 * MINUTE)
     harm(world, 4)
     world.wait(10 * MINUTE)
     assert world.state.outage_ms is None

@@ -83,20 +83,23 @@ def judge(tick: Tick, view: View) -> list[Cause]:
             continue
         state = tick.services[identity]
         trials = {key: value for key, value in state.trials.items() if key != name}
-        state = tick.services[identity] = dataclasses.replace(state, trials=trials)
-        if rule is None:
-            continue
-        if view.verdicts[name] is Verdict.FALSE and view.is_whole:
+        tick.services[identity] = dataclasses.replace(state, trials=trials)
+        if rule is not None and view.verdicts[name] is Verdict.FALSE and view.is_whole:
             incidents.judged(tick, identity, trial.decision, Judgement.RECOVERED)
-            continue
-        incidents.judged(tick, identity, trial.decision, Judgement.INEFFECTIVE)
-        quarantined = {**tick.services[identity].quarantined, name: tick.now_ms}
-        tick.services[identity] = dataclasses.replace(
-            tick.services[identity], quarantined=quarantined
-        )
-        because = (
-            f"{trial.action} did not help; it is not tried again before"
-            f" 'autoheal reset {view.service.name} {name}'"
-        )
-        causes.append(Cause(view, rule, because, rule.then.fix(subject(tick, view, rule))))
+        elif rule is not None:
+            causes.append(_condemned(tick, view, rule, trial))
     return causes
+
+
+def _condemned(tick: Tick, view: View, rule: Rule, trial: Trial) -> Cause:
+    """Put the rule into quarantine on the service; why people must be told."""
+    identity = view.service.id
+    incidents.judged(tick, identity, trial.decision, Judgement.INEFFECTIVE)
+    state = tick.services[identity]
+    quarantined = {**state.quarantined, rule.name: tick.now_ms}
+    tick.services[identity] = dataclasses.replace(state, quarantined=quarantined)
+    because = (
+        f"{trial.action} did not help; it is not tried again before"
+        f" 'autoheal reset {view.service.name} {rule.name}'"
+    )
+    return Cause(view, rule, because, rule.then.fix(subject(tick, view, rule)))

@@ -14,7 +14,16 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from autoheal.core.decision import aftermath, alerts, changes, contest, incidents, outage, pages
+from autoheal.core.decision import (
+    aftermath,
+    alerts,
+    changes,
+    contest,
+    flights,
+    incidents,
+    outage,
+    pages,
+)
 from autoheal.core.decision.evidence import evaluate
 from autoheal.core.decision.guards import Candidate
 from autoheal.core.decision.sending import send
@@ -148,7 +157,7 @@ def _reset(state: ServiceState, name: str, now_ms: int) -> ServiceState:
         if not alarm.because or name not in ("", rule)
     }
     return dataclasses.replace(
-        state,
+        flights.unburdened(state),
         escalated=escalated,
         quarantined={k: v for k, v in state.quarantined.items() if name not in ("", k)},
         forgiven={**state.forgiven, **dict.fromkeys(meant, now_ms)},
@@ -174,7 +183,9 @@ def _look(tick: Tick, service: Service) -> View:
     }
     after = _step(tick, state, rules, verdicts)
     if after != state.rules:
-        tick.services[service.id] = dataclasses.replace(state, rules=after)
+        tick.services[service.id] = state = dataclasses.replace(state, rules=after)
+    if not after:
+        tick.services[service.id] = flights.unburdened(state)
     return View(service, read_terms(service.labels), tick.tasks(service.id), rules, verdicts)
 
 

@@ -85,6 +85,14 @@ def _after(
             return _acted(service, lane, after, flight, at_ms)
 
 
+def unburdened(service: ServiceState) -> ServiceState:
+    """The service with no failed attempt held against it: nothing is wanted there any more."""
+    if not any(lane.failures for lane in service.lanes.values()):
+        return service
+    lanes = {name: dataclasses.replace(lane, failures=0) for name, lane in service.lanes.items()}
+    return dataclasses.replace(service, lanes=lanes)
+
+
 def _failed(lane: LaneState, at_ms: int, *, overtaken: bool) -> LaneState:
     """The lane after its action came to nothing, for itself or by somebody else's change."""
     failures = lane.failures if overtaken else lane.failures + 1

@@ -14,11 +14,9 @@ def watch(tick: Tick) -> None:
     watched = [view for view in tick.views.values() if _is_watched(view)]
     limits = tick.limits
     threshold = max(limits.outage_services, limits.outage_percent * len(watched) / 100)
-    # What ails when autoheal first looks has not fallen sick together, as far as anybody knows.
-    known_ms = tick.began_ms + limits.outage_window_ms
     since_ms = (tick.now_ms if tick.outage_ms is None else tick.outage_ms) - limits.outage_window_ms
     sick = [view for view in watched if _fell_sick(tick, view, since_ms)]
-    if tick.outage_ms is None and len(sick) > threshold and tick.now_ms >= known_ms:
+    if tick.outage_ms is None and len(sick) > threshold:
         tick.outage_ms = tick.now_ms
         pages.begin_outage(tick, sorted(view.service.name for view in sick), threshold)
     elif tick.outage_ms is not None and len(sick) <= threshold:
@@ -30,10 +28,14 @@ def watch(tick: Tick) -> None:
 
 
 def _fell_sick(tick: Tick, view: View, since_ms: int) -> bool:
-    """Whether an incident was opened since then that goes on, and is not a node's."""
+    """Whether an incident was opened since then that goes on, and is not a node's.
+
+    What autoheal finds in the first window has not fallen sick together, as far as anybody knows.
+    """
     incident = tick.services[view.service.id].incident
     opened_ms = 0 if incident is None else incident.opened_ms
-    return opened_ms > max(since_ms, tick.began_ms) and not view.tasks.lost_lately
+    known_ms = tick.began_ms + tick.limits.outage_window_ms
+    return opened_ms > since_ms and opened_ms >= known_ms and not view.tasks.lost_lately
 
 
 def _is_watched(view: View) -> bool:
