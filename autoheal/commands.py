@@ -79,6 +79,8 @@ def _blocked(service: ServiceState, rules: RuleSet, now_ms: int) -> Mapping[str,
         if each.limit is not None and (count := _count(service, each.name, each.limit, now_ms)):
             per = format_duration(each.limit.per_ms)
             blocked[each.name] = f"{count} of {each.limit.times} in {per} spent"
+    for name, count in service.failures.items():
+        blocked[name] = f"{count} attempts in a row came to nothing"
     for name, since_ms in service.quarantined.items():
         lasts = format_duration(max(0, now_ms - since_ms) // 1000 * 1000)
         blocked[name] = f"quarantined for {lasts}"

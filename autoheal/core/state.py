@@ -38,8 +38,8 @@ class Phase(StrEnum):
 class Flight:
     """An action that is not settled yet. `version` is the service's after it, once applied.
 
-    `replaced` counts the tasks of the new spec that were last seen to run, `progressed_ms` when
-    their number last changed.
+    `remaining` is the smallest number of tasks that were seen to be still to come or to go,
+    `progressed_ms` when it last became smaller.
     """
 
     decision: str
@@ -53,7 +53,7 @@ class Flight:
     phase: Phase = Phase.DECIDED
     applied_ms: int = 0
     version: int = 0
-    replaced: int | None = None
+    remaining: int | None = None
     progressed_ms: int = 0
 
 
@@ -62,15 +62,13 @@ class LaneState:
     """A service's actions in one lane: when each direction last acted, and what is in flight.
 
     `rolled_ms` is when every task was last replaced, `failed_ms` when a decision last came to
-    nothing and `failures` how many did in a row (not those that somebody's change overtook),
-    `last_decision` the last one that Docker is known to have applied.
+    nothing, `last_decision` the last one that Docker is known to have applied.
     """
 
     up_ms: int | None = None
     down_ms: int | None = None
     rolled_ms: int | None = None
     failed_ms: int | None = None
-    failures: int = 0
     last_decision: str = ""
     flight: Flight | None = None
 
@@ -143,8 +141,9 @@ class ServiceState:
     """Everything remembered of one service. Mappings hold only what is not at its default.
 
     `acted` holds, by rule, the times of its durable actions, oldest first, as far back as its limit
-    counts, `settled` when the last of them had ended; `trials` what is being watched; `quarantined`
-    since when a rule may not act here, until a person resets it, and `forgiven` when a person did.
+    counts, `settled` when the last of them had ended; `failures` how many attempts in a row came to
+    nothing, not those that a change overtook; `trials` what is being watched; `quarantined` since
+    when a rule may not act here, until a person resets it, and `forgiven` when a person did.
     `harmed_ms` is when evidence of a failure was last seen, `calm_ms` since when nothing has been
     amiss in the open incident.
     """
@@ -159,6 +158,7 @@ class ServiceState:
     acted: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     settled: Mapping[str, int] = field(default_factory=dict)
     trials: Mapping[str, Trial] = field(default_factory=dict)
+    failures: Mapping[str, int] = field(default_factory=dict)
     quarantined: Mapping[str, int] = field(default_factory=dict)
     forgiven: Mapping[str, int] = field(default_factory=dict)
     incident: Incident | None = None

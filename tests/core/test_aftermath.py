@@ -32,6 +32,7 @@ from builders import (
     metric_condition,
     rule,
     rule_set,
+    scale_down,
     scale_up,
     scene,
     service,
@@ -40,6 +41,7 @@ from builders import (
 MIB = 2**20
 ARMED = {LABEL_ENABLE: "true", LABEL_ALLOW: "scale_up,restart,raise_memory"}
 CRITICAL = Escalate("critical")
+CPU_HIGH_TOO = metric_condition(threshold=1.0)
 
 
 def restart(*, clears_within_ms: int = 5 * MINUTE, limit: Limit | None = None) -> Rule:
@@ -424,6 +426,15 @@ def test_a_failure_is_treated_though_scaling_is_at_its_bound() -> None:
     assert [d.action for d in world.tick()] == [ActionKind.RAISE_MEMORY]
 
 
+def test_a_failure_is_treated_though_people_were_told_that_scaling_is_at_its_bound() -> None:
+    full = dataclasses.replace(scale_up(maximum=2), otherwise=CRITICAL)
+    world = hung(full, raising())
+    world.put(service("web", labels=ARMED, memory_limit=64 * MIB))
+    assert [d.action for d in world.tick()] == [ActionKind.ESCALATE]
+    killed(world)
+    assert [d.action for d in world.tick()] == [ActionKind.RAISE_MEMORY]
+
+
 def test_a_failure_is_told_though_nothing_may_scale_there() -> None:
     world = hung(scale_up(), raising())
     world.put(service("web", labels=ARMED, mode=ServiceMode.GLOBAL, replicas=None))
@@ -448,6 +459,36 @@ def test_attempts_that_come_to_nothing_are_told_after_the_third() -> None:
     incident = world.state.services["web"].incident
     assert incident is not None
     assert incident.deeds == ()
+
+
+def test_decisions_that_nobody_took_up_are_no_failed_attempts() -> None:
+    world = hung(restart())
+    decided = world.wait(HOUR)
+    assert {d.action for d in decided} == {ActionKind.RESTART}
+    assert world.state.services["web"].failures == {}
+
+
+def test_failed_attempts_are_counted_for_each_rule() -> None:
+    world = hung(restart(), scale_down("idle", minimum=2, when=CPU_HIGH_TOO))
+    for _ in range(40):
+        for each in world.tick():
+            if each.action is ActionKind.RESTART:
+                world.report(each, OutcomeKind.REFUSED)
+    assert world.state.services["web"].failures == {"stuck": 3}
+    world.figures_for[CPU_HIGH] = {"web": 10.0}
+    world.wait(MINUTE)
+    assert world.state.services["web"].failures == {}, "though another rule is TRUE all the time"
+
+
+def test_a_reset_lets_a_rule_try_again_whose_attempts_came_to_nothing() -> None:
+    world = hung(restart())
+    for _ in range(40):
+        for each in world.tick():
+            if each.action is ActionKind.RESTART:
+                world.report(each, OutcomeKind.REFUSED)
+    world.commands.append(Dated(world.now_ms, Command(COMMAND_RESET, "web", "stuck", "somebody")))
+    over, again = world.tick()
+    assert (over.target, again.action) == (0, ActionKind.RESTART)
 
 
 def test_attempts_are_forgotten_once_nothing_is_wanted_any_more() -> None:
@@ -482,6 +523,42 @@ def test_a_long_rollout_is_given_time_for_as_long_as_it_moves() -> None:
     world.current["web"] = 4
     world.tick()
     assert list(world.state.services["web"].trials) == ["stuck"]
+
+
+def test_tasks_that_come_and_go_are_no_progress() -> None:
+    world = hung(restart())
+    world.put(service("web", labels=ARMED, replicas=4))
+    restarted(world)
+    world.figures["web"] = 10.0
+    for minute in range(30):
+        world.current["web"] = 1 + minute % 2
+        world.wait(MINUTE)
+        if not list(flights(world.state.services["web"])):
+            break
+    assert 10 <= minute <= 13
+
+
+def test_a_slope_is_judged_once_it_can_be_told() -> None:
+    climbing = metric_condition("memory_percent", 30 * MINUTE, over_time=Aggregate.SLOPE)
+    leak = rule("leak", Restart(), climbing, clears_within_ms=10 * MINUTE)
+    world = hung(leak)
+    (decided,) = world.tick()
+    world.apply(decided)
+    world.figures["web"] = 1.0
+    assert world.wait(29 * MINUTE) == ()
+    assert list(world.state.services["web"].trials) == ["leak"]
+    assert world.wait(2 * MINUTE) == ()
+    assert world.state.services["web"].quarantined == {}
+    assert world.state.services["web"].trials == {}
+
+
+def test_a_roll_that_was_only_shown_hides_no_slope() -> None:
+    climbing = metric_condition("memory_percent", 30 * MINUTE, over_time=Aggregate.SLOPE)
+    trial = rule("trial", Restart(), CPU_HIGH, mode=Mode.DRY_RUN)
+    world = hung(trial, rule("leak", Restart(), climbing, for_ms=10 * MINUTE))
+    (shown,) = world.tick()
+    world.report(shown, OutcomeKind.WOULD_APPLY)
+    assert ActionKind.RESTART in {d.action for d in world.wait(11 * MINUTE) if d.rule == "leak"}
 
 
 @pytest.mark.parametrize("word", ["paused", "rollback_paused", "rollback_completed"])

@@ -171,7 +171,14 @@ def test_one_whose_figures_vanish_with_a_change_of_the_service_is_over() -> None
     world, _ = raised()
     world.figures["web"] = None
     assert world.wait(MINUTE) == ()
+    world.running["web"] = 1
     world.alter(content="content-2")
+    world.running["web"] = 1
+    assert world.wait(MINUTE) == (), "it is not whole"
+    world.running["web"] = 2
+    world.inventory_age_ms = HOUR
+    assert world.tick() == (), "nobody knows"
+    world.inventory_age_ms = 0
     (resolved,) = world.tick()
     assert resolved.reason == (
         "resolved: the service was changed, and its figures are no longer there"
@@ -185,6 +192,16 @@ def test_one_that_counts_events_lasts_until_the_service_is_whole() -> None:
     assert [d.target for d in world.tick()] == [1]
     assert world.wait(HOUR) == ()
     world.running["web"] = 2
+    assert [d.target for d in world.tick()] == [0]
+
+
+def test_one_event_in_a_while_keeps_no_page_of_a_service_that_is_whole() -> None:
+    missing = metric_condition("tasks_missing", MINUTE, Comparison.AT_LEAST, 1.0)
+    once = event_condition("task_failed", 15 * MINUTE)
+    world = scene(escalate(when=Combined(Combinator.ALL, (once, missing))), figures={"web": 1.0})
+    world.happen("task_failed")
+    assert [d.target for d in world.tick()] == [1]
+    world.figures["web"] = 0.0
     assert [d.target for d in world.tick()] == [0]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from autoheal.core.view.node_window import NodeLoad
-from autoheal.core.view.placement import could_take, is_saturated
+from autoheal.core.view.placement import can_judge, could_take, is_saturated
 from builders import node
 
 
@@ -84,3 +84,20 @@ def test_a_node_is_saturated_when_either_figure_is(
     load: NodeLoad | None, *, saturated: bool | None
 ) -> None:
     assert is_saturated(load, 90) is saturated
+
+
+@pytest.mark.parametrize(
+    ("constraints", "known"),
+    [
+        ([], True),
+        (["node.role==worker", "Node.Labels.disk != ssd"], True),
+        (["node.id==a", "node.hostname!=b"], True),
+        (["node.platform.os==linux"], False),
+        (["node.role==worker", "engine.labels.gpu==true"], False),
+        (["node.labels."], False),
+    ],
+)
+def test_some_constraints_ask_for_what_the_inventory_does_not_tell(
+    constraints: list[str], *, known: bool
+) -> None:
+    assert can_judge(constraints) is known

@@ -349,11 +349,13 @@ def test_a_global_service_wants_a_task_on_each_node_that_could_take_it(
 
 def test_services_of_each_mode_are_wanted_side_by_side() -> None:
     elsewhere = dataclasses.replace(everywhere(("node.id==node-2",)), id="away", name="away")
+    picky = dataclasses.replace(everywhere(("engine.labels.gpu==true",)), id="gpu", name="gpu")
     job = service("job", mode=ServiceMode.REPLICATED_JOB, replicas=None)
-    view = view_of({-1: [*NODES, elsewhere, everywhere(), job, service("api", replicas=3)]})
+    view = view_of({-1: [*NODES, elsewhere, everywhere(), picky, job, service("api", replicas=3)]})
     assert {name: each[0] for name, each in series_of(view, "tasks_missing").items()} == {
         "api": 3,
         "away": 1,
+        "gpu": UNKNOWN,
         "job": UNKNOWN,
         "web": 2,
     }

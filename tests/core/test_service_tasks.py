@@ -200,13 +200,15 @@ def test_lost_tasks_alone_give_an_entry() -> None:
 @pytest.mark.parametrize(
     ("away_ms", "back_ms", "lately"),
     [
-        (NOW - 9 * MINUTE, None, ("n1",)),
+        (NOW - 4 * MINUTE, None, ("n1",)),
+        (NOW - 5 * MINUTE, None, ()),
+        (NOW - 9 * MINUTE, None, ()),
         (NOW - 9 * MINUTE, NOW - 2 * MINUTE, ("n1",)),
         (NOW - 9 * MINUTE, NOW - 5 * MINUTE + 1, ("n1",)),
         (NOW - 9 * MINUTE, NOW - 5 * MINUTE, ()),
     ],
 )
-def test_lost_lately_are_also_the_nodes_that_came_back_a_short_while_ago(
+def test_lost_lately_are_the_nodes_that_went_or_came_back_a_short_while_ago(
     away_ms: int, back_ms: int | None, lately: tuple[str, ...]
 ) -> None:
     view = SwarmView()
@@ -246,6 +248,7 @@ def test_a_node_that_was_lost_twice_is_told_once() -> None:
         (ServiceMode.GLOBAL, None, (), 2),
         (ServiceMode.GLOBAL, None, ("node.id==n1",), 1),
         (ServiceMode.GLOBAL, None, ("node.id==n9",), 0),
+        (ServiceMode.GLOBAL, None, ("node.platform.os==linux",), 0),
         (ServiceMode.REPLICATED_JOB, None, (), 0),
         (ServiceMode.GLOBAL_JOB, None, (), 0),
     ],

@@ -48,7 +48,7 @@ flights = st.builds(
     maybe,
     whole,
 )
-lanes = st.builds(LaneState, maybe, maybe, maybe, maybe, whole, text, st.none() | flights)
+lanes = st.builds(LaneState, maybe, maybe, maybe, maybe, text, st.none() | flights)
 trials = st.builds(Trial, text, st.sampled_from(ActionKind), st.sampled_from(Mode), whole)
 deeds = st.builds(Deed, text, text, text, text, whole, text)
 incidents = st.builds(
@@ -75,6 +75,7 @@ services = st.builds(
     st.dictionaries(text, st.lists(whole, max_size=3).map(tuple), max_size=2),
     st.dictionaries(text, whole, max_size=2),
     st.dictionaries(text, trials, max_size=2),
+    st.dictionaries(text, whole, max_size=2),
     st.dictionaries(text, whole, max_size=2),
     st.dictionaries(text, whole, max_size=2),
     st.none() | incidents,

@@ -15,7 +15,7 @@ from autoheal.core.decision import changes
 from autoheal.core.rule import Limit, Rule
 from autoheal.core.state import ServiceState, State
 from autoheal.errors import UserError
-from autoheal.model import Command
+from autoheal.model import COMMAND_RESET, Command
 from autoheal.units import Size
 
 NOW = builders.NOW
@@ -51,6 +51,14 @@ def state_of(
 
 def asked(state: State, rule_name: str = "", service: str = "shop_web") -> Answer:
     return answer_reset(state, RULES, service, rule_name, by="ann@host", now_ms=NOW)
+
+
+def test_attempts_that_came_to_nothing_are_taken_back() -> None:
+    state = state_of()
+    known = dataclasses.replace(state.services["web"], failures={"stuck": 3})
+    answer = asked(dataclasses.replace(state, services={"web": known}), "stuck")
+    assert answer.command == Command(COMMAND_RESET, "web", "stuck", "ann@host")
+    assert answer.words == AGAIN + "stuck (3 attempts in a row came to nothing)"
 
 
 AGAIN = "from the engine's next tick on autoheal may act on shop_web again by "

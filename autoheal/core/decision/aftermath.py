@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 
 from autoheal.core.decision import flights, incidents
+from autoheal.core.decision.evidence import waits_for_a_slope
 from autoheal.core.decision.pages import Cause
 from autoheal.core.decision.subject import subject
 from autoheal.core.decision.tick import Tick, View
@@ -82,6 +83,9 @@ def judge(tick: Tick, view: View) -> list[Cause]:
         if rule is not None and tick.now_ms < trial.until_ms:
             continue
         state = tick.services[identity]
+        unknown = rule is not None and view.verdicts[name] is Verdict.NO_DATA
+        if rule is not None and unknown and waits_for_a_slope(rule, state, tick.now_ms):
+            continue
         trials = {key: value for key, value in state.trials.items() if key != name}
         tick.services[identity] = dataclasses.replace(state, trials=trials)
         if rule is not None and view.verdicts[name] is Verdict.FALSE and view.is_whole:

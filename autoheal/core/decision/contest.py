@@ -35,30 +35,38 @@ def serve(tick: Tick, view: View) -> tuple[list[Candidate], list[Cause]]:
         mine = [rule for rule in firing if lane_of(rule) is lane and rule not in alarms]
         if not mine:
             continue
-        bids = [Bid(rule, rule.then.plan(subject(tick, view, rule))) for rule in mine]
-        blocker = _alarm(tick, view, lane, alarms)
-        if blocker is not None:
-            words = f"{blocker} (escalate) goes first"
-            tick.lose(view.service.id, [Loss(bid.rule, "arbitration", words) for bid in bids])
-            continue
+        free = _not_blocked(tick, view, mine, _ringing(tick, view, lane, alarms))
+        bids = [Bid(rule, rule.then.plan(subject(tick, view, rule))) for rule in free]
         chosen, reasons = _contend(tick, view, bids)
         candidates += chosen
         causes += reasons
     return candidates, causes
 
 
-def _alarm(tick: Tick, view: View, lane: Lane, alarms: Sequence[Rule]) -> str | None:
-    """The rule of this lane for which people are told of the service, if there is one.
+def _ringing(tick: Tick, view: View, lane: Lane, alarms: Sequence[Rule]) -> list[Rule]:
+    """The rules of this lane for which people are told of the service.
 
     That a node is down holds nothing back for longer than the node hold does.
     """
     escalated = tick.services[view.service.id].escalated
-    ringing = {rule.name for rule in alarms} | escalated.keys()
-    known = (name for name, rule in view.rules.items() if lane_of(rule) is lane)
-    found = (name for name in known if name in ringing)
-    return next(
-        (n for n in found if n not in escalated or not pages.blames_node(view.rules[n])), None
-    )
+    names = {rule.name for rule in alarms} | escalated.keys()
+    found = [r for name, r in view.rules.items() if name in names and lane_of(r) is lane]
+    return [r for r in found if r.name not in escalated or not pages.blames_node(r)]
+
+
+def _not_blocked(
+    tick: Tick, view: View, rules: Sequence[Rule], ringing: Sequence[Rule]
+) -> list[Rule]:
+    """The rules that no alarm goes before; that scaling found no way does not stop a treatment."""
+    free = []
+    for rule in rules:
+        first = next((r for r in ringing if r.then.heals or not rule.then.heals), None)
+        if first is None:
+            free.append(rule)
+        else:
+            words = f"{first.name} (escalate) goes first"
+            tick.lose(view.service.id, [Loss(rule, "arbitration", words)])
+    return free
 
 
 def _may_tell(tick: Tick, view: View, rule: Rule) -> bool:
@@ -101,7 +109,7 @@ def _contend(tick: Tick, view: View, bids: Sequence[Bid]) -> tuple[list[Candidat
 
 def _failed_attempts(tick: Tick, view: View, candidate: Candidate) -> list[Cause]:
     """When attempt after attempt came to nothing people are told, and it is not tried again."""
-    failures = candidate.state.lane(candidate.lane).failures
+    failures = candidate.state.failures.get(candidate.rule.name, 0)
     if failures < tick.limits.breaker_failures or not _is_told(candidate.rule):
         return []
     because = f"{failures} attempts to {candidate.action} came to nothing"

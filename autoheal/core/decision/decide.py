@@ -157,7 +157,7 @@ def _reset(state: ServiceState, name: str, now_ms: int) -> ServiceState:
         if not alarm.because or name not in ("", rule)
     }
     return dataclasses.replace(
-        flights.unburdened(state),
+        flights.unburdened(state, [rule for rule in state.failures if name in ("", rule)]),
         escalated=escalated,
         quarantined={k: v for k, v in state.quarantined.items() if name not in ("", k)},
         forgiven={**state.forgiven, **dict.fromkeys(meant, now_ms)},
@@ -183,9 +183,10 @@ def _look(tick: Tick, service: Service) -> View:
     }
     after = _step(tick, state, rules, verdicts)
     if after != state.rules:
-        tick.services[service.id] = state = dataclasses.replace(state, rules=after)
-    if not after:
-        tick.services[service.id] = flights.unburdened(state)
+        state = dataclasses.replace(state, rules=after)
+    # A rule that wants nothing any more begins anew.
+    idle = state.failures.keys() - after.keys()
+    tick.services[service.id] = flights.unburdened(state, idle)
     return View(service, read_terms(service.labels), tick.tasks(service.id), rules, verdicts)
 
 

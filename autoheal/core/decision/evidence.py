@@ -22,7 +22,7 @@ from autoheal.core.rule import (
     Rule,
     leaves,
 )
-from autoheal.core.state import ServiceState
+from autoheal.core.state import Lane, ServiceState
 from autoheal.core.view.fold import Happening, Snapshot
 from autoheal.core.view.readings import Reading
 from autoheal.metrics import METRIC_BY_NAME
@@ -75,10 +75,19 @@ def denied(rule: Rule, service: Service, state: ServiceState, now: Now) -> tuple
 
 
 def is_counting(rule: Rule, service: Service, state: ServiceState, now: Now) -> bool:
-    """Whether the rule asks for events and still counts as many as it asks for."""
+    """Whether the rule asks for several events and still counts as many as it asks for."""
     return any(
         leaf.comparison.operator(len(found), leaf.threshold)
         for leaf, found in counted(rule, service, state, now)
+        if not leaf.comparison.operator(1, leaf.threshold)
+    )
+
+
+def waits_for_a_slope(rule: Rule, state: ServiceState, now_ms: int) -> bool:
+    """Whether a slope that the rule looks at cannot be told yet, because the service changed."""
+    return any(
+        isinstance(leaf, MetricCondition) and _spans_a_change(leaf, state, now_ms)
+        for leaf in leaves(rule.when)
     )
 
 
@@ -116,8 +125,8 @@ def _spans_a_change(condition: MetricCondition, state: ServiceState, now_ms: int
     """Whether a slope reaches back past a change of the service: a step is no climb."""
     if condition.over_time is not Aggregate.SLOPE:
         return False
-    rolled = (lane.rolled_ms or 0 for lane in state.lanes.values())
-    changed_ms = max(state.deployed_ms, state.operated_ms or 0, *rolled, 0)
+    rolled_ms = state.lane(Lane.RULES).rolled_ms or 0
+    changed_ms = max(state.deployed_ms, state.operated_ms or 0, rolled_ms)
     return now_ms - changed_ms < condition.over_ms
 
 

@@ -8,7 +8,7 @@ is dead once it expired, because an executor writes no intent after that.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from autoheal.actions import ACTIONS
@@ -74,7 +74,8 @@ def _after(
             unconfirmed = dataclasses.replace(flight, phase=Phase.UNCONFIRMED)
             return service.with_lane(lane, dataclasses.replace(before, flight=unconfirmed))
         case OutcomeKind.REFUSED | OutcomeKind.NOT_APPLIED:
-            return service.with_lane(lane, _failed(before, at_ms, overtaken=outcome.stale))
+            failed = service.with_lane(lane, _failed(before, at_ms))
+            return failed if outcome.stale else _burdened(failed, flight.rule)
         case OutcomeKind.WOULD_APPLY:
             return _acted(service, lane, dataclasses.replace(before, flight=None), flight, at_ms)
         case OutcomeKind.APPLIED:  # pragma: no branch  # mypy knows that there is no other
@@ -85,18 +86,20 @@ def _after(
             return _acted(service, lane, after, flight, at_ms)
 
 
-def unburdened(service: ServiceState) -> ServiceState:
-    """The service with no failed attempt held against it: nothing is wanted there any more."""
-    if not any(lane.failures for lane in service.lanes.values()):
-        return service
-    lanes = {name: dataclasses.replace(lane, failures=0) for name, lane in service.lanes.items()}
-    return dataclasses.replace(service, lanes=lanes)
+def unburdened(service: ServiceState, rules: Iterable[str]) -> ServiceState:
+    """The service with no failed attempt of these rules held against it."""
+    kept = {name: count for name, count in service.failures.items() if name not in set(rules)}
+    return service if kept == service.failures else dataclasses.replace(service, failures=kept)
 
 
-def _failed(lane: LaneState, at_ms: int, *, overtaken: bool) -> LaneState:
-    """The lane after its action came to nothing, for itself or by somebody else's change."""
-    failures = lane.failures if overtaken else lane.failures + 1
-    return dataclasses.replace(lane, flight=None, failed_ms=at_ms, failures=failures)
+def _burdened(service: ServiceState, rule: str) -> ServiceState:
+    """The service after one more attempt of the rule came to nothing."""
+    failures = {**service.failures, rule: service.failures.get(rule, 0) + 1}
+    return dataclasses.replace(service, failures=failures)
+
+
+def _failed(lane: LaneState, at_ms: int) -> LaneState:
+    return dataclasses.replace(lane, flight=None, failed_ms=at_ms)
 
 
 def _acted(
@@ -111,7 +114,7 @@ def _acted(
             after = dataclasses.replace(after, rolled_ms=at_ms)
         case ActionKind.ESCALATE:  # pragma: no cover  # touches no service: it never flies
             pass
-    after = dataclasses.replace(after, failures=0)
+    service = unburdened(service, [flight.rule])
     times = (*service.acted.get(flight.rule, ()), at_ms)
     acted = {**service.acted, flight.rule: times[-ACTED_MAX:]}
     return dataclasses.replace(service.with_lane(lane, after), acted=acted)
@@ -152,17 +155,20 @@ def moved_on(
             service = service.with_lane(lane, dataclasses.replace(before, flight=left))
             settled += [Settled(flight, in_time)] if over else []
         elif flight.phase is Phase.DECIDED and now_ms >= flight.expires_ms + limits.step_ms:
-            service = service.with_lane(lane, _failed(before, now_ms, overtaken=False))
+            service = service.with_lane(lane, _failed(before, now_ms))
     return service, tuple(settled)
 
 
 def _progressed(flight: Flight, tasks: ServiceTasks, now_ms: int) -> Flight:
     """A rollout of many tasks may take long; it takes too long when nothing moves any more."""
     there = tasks.current if ACTIONS[flight.action].rolls else len(tasks.running)
-    if there == flight.replaced:
+    remaining = abs(tasks.wanted - there)
+    if flight.remaining is None:
+        return dataclasses.replace(flight, remaining=remaining)
+    # What comes and goes again is no progress.
+    if remaining >= flight.remaining:
         return flight
-    progressed_ms = 0 if flight.replaced is None else now_ms
-    return dataclasses.replace(flight, replaced=there, progressed_ms=progressed_ms)
+    return dataclasses.replace(flight, remaining=remaining, progressed_ms=now_ms)
 
 
 def _has_failed(flight: Flight, seen: Service, now_ms: int, limits: Limits) -> bool:

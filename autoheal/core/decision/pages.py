@@ -122,8 +122,11 @@ def _has_passed(tick: Tick, view: View, rule: Rule, alarm: Alarm) -> bool:
 
 
 def _was_changed(tick: Tick, view: View, since_ms: int) -> bool:
+    """Whether somebody changed the service since, and nothing else hides its figures."""
     state = tick.services[view.service.id]
-    return max(state.deployed_ms, state.operated_ms or 0) > since_ms
+    age_ms = tick.now_ms - tick.snapshot.inventory_at_ms
+    fresh = view.is_whole and age_ms < tick.limits.inventory_stale_ms
+    return fresh and max(state.deployed_ms, state.operated_ms or 0) > since_ms
 
 
 def _silence(tick: Tick, service: str, name: str) -> None:

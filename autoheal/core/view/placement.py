@@ -14,6 +14,7 @@ from autoheal.model import Node
 ACTIVE = "active"
 READY = "ready"
 LABEL_KEY = "node.labels."
+KNOWN_KEYS = frozenset({"node.id", "node.hostname", "node.role"})
 
 
 def could_take(node: Node, constraints: Sequence[str]) -> bool:
@@ -21,6 +22,12 @@ def could_take(node: Node, constraints: Sequence[str]) -> bool:
     if node.availability != ACTIVE or node.state != READY:
         return False
     return all(_is_met(node, constraint) for constraint in constraints)
+
+
+def can_judge(constraints: Sequence[str]) -> bool:
+    """Whether the inventory tells all that these constraints ask for."""
+    keys = (each.partition("==" if "==" in each else "!=")[0].strip() for each in constraints)
+    return all(_is_label(key) or key.lower() in KNOWN_KEYS for key in keys)
 
 
 def is_saturated(load: NodeLoad | None, percent: int) -> bool | None:
@@ -44,8 +51,11 @@ def _is_met(node: Node, constraint: str) -> bool:
 
 def _value(node: Node, key: str) -> str | None:
     """What the node has for the key of a constraint; None where the inventory does not tell."""
-    folded = key.lower()
-    if folded.startswith(LABEL_KEY) and folded != LABEL_KEY:
+    if _is_label(key):
         return node.labels.get(key[len(LABEL_KEY) :], "")
     known = {"node.id": node.id, "node.hostname": node.hostname, "node.role": node.role}
-    return known.get(folded)
+    return known.get(key.lower())
+
+
+def _is_label(key: str) -> bool:
+    return key.lower().startswith(LABEL_KEY) and len(key) > len(LABEL_KEY)

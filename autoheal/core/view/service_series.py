@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from autoheal.core.limits import Limits
 from autoheal.core.view.node_window import FULL, NodeWindow
-from autoheal.core.view.placement import could_take
+from autoheal.core.view.placement import can_judge, could_take
 from autoheal.core.view.service_tasks import finishes
 from autoheal.core.view.swarm_view import NEVER_MS, Downtime, Span, SwarmView, Wish
 from autoheal.core.view.task_rows import Doubles, TaskRows
@@ -131,11 +131,13 @@ class ServiceSeries:
         return self._held(slots, lambda wish: float(wish.update_state in PAUSED))
 
     def _wanted(self, slots: range) -> Doubles:
-        """Replicas, or the nodes that could take a task; NaN for services that have neither."""
+        """Replicas, or the nodes that could take a task; NaN where neither is known."""
         wanted = self._held(slots, lambda wish: float(wish.replicas or 0))
         are_told = self._held(slots, lambda wish: float(wish.replicas is not None))
         replicas = np.where(are_told > 0, wanted, np.nan)
-        return np.where(self._are_global(), self._nodes_able(slots), replicas)
+        judged = np.asarray([can_judge(s.constraints) for s in self.services], dtype=bool)
+        able = np.where(judged, self._nodes_able(slots), np.nan)
+        return np.where(self._are_global(), able, replicas)
 
     def _are_global(self) -> NDArray[np.bool_]:
         return np.asarray([s.mode is ServiceMode.GLOBAL for s in self.services], dtype=bool)

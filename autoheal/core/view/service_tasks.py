@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from autoheal.core.view.placement import could_take
+from autoheal.core.view.placement import can_judge, could_take
 from autoheal.core.view.swarm_view import (
     FAILED,
     JOBS,
@@ -29,7 +29,7 @@ class ServiceTasks:
     `running` are the ids of those that run and are meant to, sorted; `current` counts those of them
     that were made from the service's present ForceUpdate and memory limit. `hosts` are the nodes
     that run them, or ran the last ones, with how many; `lost_on` the nodes that are down and had
-    some, `lost_lately` includes those that came back within the node hold. `complaint` is the
+    some, `lost_lately` those that went down or came back within the node hold. `complaint` is the
     newest error that Swarm tells of a task that should run. `finished` counts the slots whose last
     task ended by itself, without an error, and that Swarm leaves at that; `wanted` is how many
     tasks should run or have finished: 0 for jobs, for global services one per node that could take
@@ -65,7 +65,7 @@ def tasks_by_service(
     for identity, service in sorted(view.services.items()):
         wanted = _wanted(service, able)
         if wanted or identity in spans or identity in lost:
-            tasks = _tasks(service, spans.get(identity, ()), lost.get(identity, ()))
+            tasks = _tasks(service, spans.get(identity, ()), lost.get(identity, ()), lately_ms)
             found[identity] = replace(tasks, finished=finished[identity], wanted=wanted)
     return found
 
@@ -98,7 +98,7 @@ def _able_nodes(view: SwarmView) -> Mapping[Sequence[str], int]:
 
 def _wanted(service: Service, able: Mapping[Sequence[str], int]) -> int:
     if service.mode is ServiceMode.GLOBAL:
-        return able[service.constraints]
+        return able[service.constraints] if can_judge(service.constraints) else 0
     return 0 if service.mode in JOBS else service.replicas or 0
 
 
@@ -113,7 +113,9 @@ def _lost(view: SwarmView, lately_ms: int) -> dict[str, list[Downtime]]:
     return lost
 
 
-def _tasks(service: Service, spans: Sequence[Span], lost: Sequence[Downtime]) -> ServiceTasks:
+def _tasks(
+    service: Service, spans: Sequence[Span], lost: Sequence[Downtime], lately_ms: int
+) -> ServiceTasks:
     running = [span for span in spans if span.is_running]
     hosts = Counter(span.task.node for span in running or _last(service, spans))
     made_from = (service.force_update, service.memory_limit)
@@ -122,7 +124,9 @@ def _tasks(service: Service, spans: Sequence[Span], lost: Sequence[Downtime]) ->
         current=sum((s.task.force_update, s.task.memory_limit) == made_from for s in running),
         hosts={node: hosts[node] for node in sorted(hosts)},
         lost_on=tuple(sorted(downtime.node for downtime in lost if downtime.to_ms is None)),
-        lost_lately=tuple(sorted({downtime.node for downtime in lost})),
+        lost_lately=tuple(
+            sorted({each.node for each in lost if (each.to_ms or each.from_ms) > lately_ms})
+        ),
         complaint=_complaint(spans),
     )
 
