@@ -45,20 +45,24 @@ QUICK: Mapping[str, str] = {
 }
 
 
+def clean_environment() -> dict[str, str]:
+    """This process's, without what is meant for the tests themselves."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("AUTOHEAL_")}
+
+
 class Process:
     """One autoheal command, with its output in a file."""
 
     def __init__(self, name: str, arguments: Sequence[str], log: Path, **environment: str) -> None:
         self.name = name
         self.log = log
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("AUTOHEAL_")}
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 # It must not outlive a test run that is killed.
                 ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "autoheal", *arguments],
                 stdout=output,
                 stderr=output,
-                env={**clean, **environment},
+                env={**clean_environment(), **environment},
             )
 
     @property

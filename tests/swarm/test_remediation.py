@@ -7,7 +7,6 @@ run of its own. The rules are the shipped ones for a world that is twenty times 
 from __future__ import annotations
 
 import dataclasses
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ import pytest
 from autoheal.core.state import State, unpack
 from autoheal.model import LABEL_DECISION, ActionKind, Decision, IncidentEnd, OutcomeKind
 from autoheal.units import MIB
-from parts import Parts, quickened, until
+from parts import Parts, clean_environment, quickened, until
 from rig.alertmanager import Alertmanager
 from rig.swarm import Rig, bytes_of
 from swarm.failures import (
@@ -122,7 +121,7 @@ def _reset(stage: Stage) -> str:
     """A person sets the quarantined rule free; what the command said."""
     done = subprocess.run(
         [sys.executable, "-m", "autoheal", "reset", STILL_STUCK.name, "stuck"],
-        env={**os.environ, "AUTOHEAL_STORE_URL": stage.parts.store.url},
+        env={**clean_environment(), "AUTOHEAL_STORE_URL": stage.parts.store.url},
         capture_output=True,
         text=True,
         check=True,
