@@ -32,7 +32,7 @@ trap 'exit 0' TERM
 ordered() { [ -e "/switch/$0.$1" ] && grep -qsx -e all -e "$HOSTNAME" "/switch/$0.$1"; }
 fill() { head -c 24m /dev/zero | tr '\0' .; }
 while :; do
-    [ -z "$held" ] && ordered fill && held=$(fill)
+    [ -z "$full" ] && ordered fill && { held=$(fill); full=yes; }
     ordered job && { (held=$(fill)); sleep 2; }
     ordered leak && head -c 384k /dev/zero 2>/dev/null >>/dev/shm/leak
     ordered crash && exit 3
