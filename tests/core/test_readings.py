@@ -301,9 +301,13 @@ def test_nor_does_it_where_conditions_are_joined_or_negated(
 
 @given(worlds(), combined)
 def test_what_is_known_whole_is_true_or_its_negation_is(world: World, asked: Condition) -> None:
-    """Never both, and with data for every leaf one of them."""
+    """Never both, and with data for every leaf one of them.
+
+    But for figures above the cap: a low condition cuts them, so that they can be told two ways.
+    """
+    tame = all(row is None or row <= 1.0 for rows in world.samples.values() for row in rows)
     both = (holds(asked, world), holds(negated(asked), world))
-    assert both != (True, True)
+    assert both != (True, True) or not tame
     readings = [
         read(world, leaf)["web"]
         for side in (asked, negated(asked))
@@ -313,8 +317,6 @@ def test_what_is_known_whole_is_true_or_its_negation_is(world: World, asked: Con
     is_whole = all(row is not None for rows in world.samples.values() for row in rows)
     no_data = any(reading.verdict is Verdict.NO_DATA for reading in readings)
     warm = world.ages_ms is None and world.ended_ms is None and world.samples
-    # Cut at the cap for a low condition only, a figure above it can be told two ways.
-    tame = all(row is None or row <= 1.0 for rows in world.samples.values() for row in rows)
     if is_whole and warm and tame and not no_data:
         assert any(both)
 
