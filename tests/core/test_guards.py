@@ -16,7 +16,6 @@ from autoheal.core.decision.guards import GUARDS, Candidate, Situation, objectio
 from autoheal.core.limits import Limits
 from autoheal.core.rule import Limit, Risk, Rule
 from autoheal.core.state import Flight, Lane, LaneState, Phase, RuleState, ServiceState, Trial
-from autoheal.core.view.fold import ServiceTasks
 from autoheal.core.view.node_window import NodeLoad
 from autoheal.labels import read_terms
 from autoheal.model import (
@@ -93,7 +92,6 @@ def wanting(
         max_mode=max_mode,
         evidence=(),
         terms=read_terms(shown.labels),
-        tasks=ServiceTasks(),
         is_healthy=is_healthy,
     )
 

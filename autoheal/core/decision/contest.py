@@ -143,7 +143,6 @@ def _candidate(tick: Tick, view: View, bid: Bid) -> Candidate:
         max_mode=may_reach(bid.rule, view.terms),
         evidence=describe(bid.rule, view.service, state, tick.now),
         terms=view.terms,
-        tasks=view.tasks,
         is_healthy=view.is_whole and not _has_sick_task(tick, view),
     )
 

@@ -19,7 +19,6 @@ from autoheal.core.breaker import Breaker
 from autoheal.core.limits import HOUR_MS, Limits
 from autoheal.core.rule import Risk, Rule
 from autoheal.core.state import Lane, LaneState, ServiceState
-from autoheal.core.view.fold import ServiceTasks
 from autoheal.core.view.node_window import NodeLoad
 from autoheal.core.view.placement import could_take, is_saturated
 from autoheal.labels import Terms
@@ -52,7 +51,6 @@ class Candidate:
     max_mode: Mode
     evidence: tuple[Evidence, ...]
     terms: Terms
-    tasks: ServiceTasks
     is_healthy: bool
 
     @property

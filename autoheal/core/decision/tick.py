@@ -30,7 +30,6 @@ from autoheal.model import (
 from autoheal.records import identified
 
 NO_TASKS = ServiceTasks()
-LIMIT_MEMORY_MS = 30 * 24 * 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
