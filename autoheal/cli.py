@@ -177,3 +177,25 @@ def check(rules: tuple[Path, ...]) -> None:
     count = len(loaded.rules.rules)
     files = len(loaded.texts)
     click.echo(f"{count} rule{'s' * (count != 1)} in {files} file{'s' * (files != 1)}: ok")
+
+
+@commands.command()
+@click.option("--scenario", default="tour", show_default=True, help="What happens in the world.")
+@click.option("--rules", help="Rule files or directories, separated by commas.")
+@click.option("--seed", default=1, show_default=True, help="The same seed, the same decisions.")
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="Simulated seconds a second; 0: as fast as it goes.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def demo(scenario: str, rules: str | None, seed: int, speed: float, *, as_json: bool) -> None:
+    """The real loop on a simulated Swarm: an hour in a minute, first in dry run, then live.
+
+    Needs no Docker and no store, and leaves nothing behind. AUTOHEAL_* variables do not count.
+    """
+    from autoheal.app.demo import Request, show  # noqa: PLC0415  # keeps --help fast
+
+    sys.exit(show(Request(scenario, seed, speed, rules, as_json)))

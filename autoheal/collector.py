@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from autoheal.records import EVENTS, SAMPLES, SampleBatch, pack_event, pack_samples
@@ -49,8 +49,9 @@ class Sources:
 
 
 class Collector:
-    """The loop of one node. `tick()` belongs to one thread; `start()` runs the events' own.
+    """The loop of one node: `tick()` for the figures, `hear()` for the events.
 
+    Each belongs to one thread, which may be the same; `start()` gives `hear()` one of its own.
     `node` is Swarm's id of this node. `samples` and `events` are two outboxes: an event must not
     wait behind samples.
     """
@@ -77,6 +78,8 @@ class Collector:
         self._roster_asked_at = 0.0
         self._asked: frozenset[str] = frozenset()
         self._breaks_seen = 0
+        self._stream: Iterator[Event | None] | None = None
+        self._pause_s = RECONNECT_FIRST_S
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -93,8 +96,24 @@ class Collector:
         if not sent:
             raise ConnectionError("the store is away: samples wait")
 
+    def hear(self) -> bool:
+        """Take in Docker's events up to its next sign of life; False: the stream ended without one.
+
+        Raises RemoteError (Docker does not answer). After that, and after False, the next call
+        follows anew.
+        """
+        stream = self._stream or self._sources.events.events(self._stopping.is_set)
+        self._stream = None
+        for event in stream:
+            self._tell(event)
+            self._pause_s = RECONNECT_FIRST_S
+            if event is None:
+                self._stream = stream
+                return True
+        return False
+
     def start(self) -> None:
-        """Follow Docker's events from now on."""
+        """Follow Docker's events from now on, on a thread."""
         self._thread = threading.Thread(target=self._follow, name="events", daemon=True)
         self._thread.start()
 
@@ -138,18 +157,18 @@ class Collector:
     # the events' thread
 
     def _follow(self) -> None:
-        """Until stopped: follow the stream; when it breaks, wait a little longer each time."""
-        pause_s = RECONNECT_FIRST_S
+        """Until stopped: hear; when the stream breaks, wait a little longer each time."""
+        self._pause_s = RECONNECT_FIRST_S
         while not self._stopping.is_set():
             try:
-                for event in self._sources.events.events(self._stopping.is_set):
-                    self._tell(event)
-                    pause_s = RECONNECT_FIRST_S
+                alive = self.hear()
             except Exception as error:  # noqa: BLE001  # the edge of a thread: told, and tried again
-                _log.warning("Docker's events are not heard for %g s: %s", pause_s, error)
+                _log.warning("Docker's events are not heard for %g s: %s", self._pause_s, error)
                 self._telemetry.failed(EVENTS_LOOP)
-            self._stopping.wait(pause_s)
-            pause_s = min(2 * pause_s, RECONNECT_MAX_S)
+                alive = False
+            if not alive:
+                self._stopping.wait(self._pause_s)
+                self._pause_s = min(2 * self._pause_s, RECONNECT_MAX_S)
 
     def _tell(self, event: Event | None) -> None:
         """Write an event at once; None, a sign of life, is the time to send what waits."""

@@ -47,6 +47,8 @@ class Node:
     limit: int | None = 64 * MIB
     failure: RemoteError | None = None
     happening: Queue[Event | RemoteError] = field(default_factory=Queue)
+    # What each connection brings, in order; when there is none left, what is `happening`.
+    script: list[list[Event | RemoteError | None]] = field(default_factory=list)
     connections: int = 0
 
     def containers(self) -> Sequence[Container]:
@@ -72,15 +74,18 @@ class Node:
 
     def events(self, stop: Callable[[], bool]) -> Iterator[Event | None]:
         self.connections += 1
-        while not stop():
-            try:
-                event = self.happening.get(timeout=0.01)
-            except Empty:
-                yield None
-                continue
+        happening = self.script.pop(0) if self.script else self._live(stop)
+        for event in happening:
             if isinstance(event, RemoteError):
                 raise event
             yield event
+
+    def _live(self, stop: Callable[[], bool]) -> Iterator[Event | RemoteError | None]:
+        while not stop():
+            try:
+                yield self.happening.get(timeout=0.01)
+            except Empty:
+                yield None
 
 
 @dataclass
@@ -298,5 +303,85 @@ class TestEvents:
         assert time.monotonic() - began < 0.5
         assert "events" not in {thread.name for thread in threading.enumerate()}
 
+    def test_a_stream_that_ends_is_followed_again(
+        self, scene: Scene, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("autoheal.collector.RECONNECT_FIRST_S", 0.01)
+        scene.node.script = [[], [OOM]]
+        scene.collector.start()
+        until(lambda: bool(scene.events))
+        assert scene.count("autoheal_loop_failures_total", loop="events") == 0
+
+    @pytest.mark.parametrize(
+        ("script", "pauses"),
+        [
+            ([RemoteUnreachable("cut")], [1, 2, 4, 8, 16, 30, 30]),
+            ([], [1, 2, 4, 8, 16, 30, 30]),
+            ([None, RemoteUnreachable("cut")], [1, 1, 1]),
+            ([OOM, RemoteUnreachable("cut")], [1, 1, 1]),
+        ],
+        ids=["breaks", "ends", "breaks after a sign of life", "breaks after an event"],
+    )
+    def test_it_waits_longer_until_something_is_heard(
+        self,
+        scene: Scene,
+        monkeypatch: pytest.MonkeyPatch,
+        script: list[Event | RemoteError | None],
+        pauses: list[float],
+    ) -> None:
+        waited: list[float] = []
+        stopping = scene.collector._stopping
+
+        def wait(timeout: float) -> None:
+            waited.append(timeout)
+            if len(waited) == len(pauses):
+                stopping.set()
+
+        monkeypatch.setattr(stopping, "wait", wait)
+        scene.node.script = [script] * len(pauses)
+        scene.collector._follow()
+        assert waited == pauses
+
     def test_stop_without_start(self, scene: Scene) -> None:
         scene.collector.stop()
+
+
+class TestHear:
+    """The events step by step, as whoever has one thread for everything follows them."""
+
+    def test_one_step_is_all_up_to_the_next_sign_of_life(self, scene: Scene) -> None:
+        later = dataclasses.replace(OOM, task="task-later")
+        scene.node.script = [[OOM, OOM, None, later, None]]
+        assert scene.collector.hear()
+        assert [event.task for event in scene.events] == ["task-a", "task-a"]
+        assert scene.collector.hear()
+        assert scene.events[2:] == [later]
+        assert scene.node.connections == 1
+
+    def test_a_stream_that_ends_is_begun_anew_by_the_next_step(self, scene: Scene) -> None:
+        scene.node.script = [[OOM], [None]]
+        assert not scene.collector.hear()
+        assert len(scene.events) == 1
+        assert scene.collector.hear()
+        assert scene.node.connections == 2
+
+    def test_a_stream_that_breaks_is_begun_anew_by_the_next_step(self, scene: Scene) -> None:
+        scene.node.script = [[None, OOM, RemoteUnreachable("cut")], [None]]
+        assert scene.collector.hear()
+        with pytest.raises(RemoteUnreachable):
+            scene.collector.hear()
+        assert len(scene.events) == 1
+        assert scene.collector.hear()
+        assert scene.node.connections == 2
+
+    def test_what_the_store_missed_follows_with_the_next_step(self, scene: Scene) -> None:
+        scene.node.script = [[OOM, None, None]]
+        scene.store.away = True
+        assert scene.collector.hear(), "Docker lives, whatever the store does"
+        scene.store.away = False
+        assert scene.collector.hear()
+        assert len(scene.events) == 1
+
+    def test_once_stopped_the_stream_ends(self, scene: Scene) -> None:
+        scene.collector.stop()
+        assert not scene.collector.hear()

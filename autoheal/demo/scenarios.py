@@ -1,0 +1,16 @@
+"""The scenarios that ship, by name. To add one: a module that builds it, and its row here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from autoheal.demo.day import day
+from autoheal.demo.outage import outage
+from autoheal.demo.scenario import Scenario
+from autoheal.demo.tour import tour
+
+SCENARIOS: Mapping[str, Callable[[int], Scenario]] = {
+    "tour": tour,
+    "outage": outage,
+    "day": day,
+}
