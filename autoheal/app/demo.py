@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
 from autoheal.adapters.clock import SystemClock
@@ -25,6 +27,7 @@ from autoheal.settings import LogFormat, LogLevel, Settings, load_settings
 # A sleep is not ended by a signal that only leaves word.
 LOOK_S = 0.1
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+NO_SECRETS = Path("/nonexistent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +47,25 @@ class Request:
 
 def show(request: Request) -> int:
     """Show it until it is over or interrupted; the exit code. Raises UserError."""
+    _require_sense(request)
     with _interruption() as interruption:
         scenario = _scenario(request)
         settings = _settings(scenario, request.rules)
         configure(settings.log_level, settings.log_format)
-        _show(request, scenario, settings, interruption)
+        try:
+            _show(request, scenario, settings, interruption)
+        except UserError:
+            # What ended it may have taken more with it: a hangup, the terminal.
+            if interruption.by is None:
+                raise
     return 0 if interruption.by is None else 128 + interruption.by
+
+
+def _require_sense(request: Request) -> None:
+    if not math.isfinite(request.speed):
+        raise UserError(f"--speed: {request.speed} is no number of seconds")
+    if sys.stdout is None:
+        raise UserError("standard output is closed: nobody could see it")
 
 
 def _show(
@@ -67,9 +83,9 @@ def _show(
             demonstration = Demonstration(scenario, parts, memory, audience)
             try:
                 demonstration.run(pace, seed=request.seed, rules=_names(book))
-            except ConnectionError as error:
-                if isinstance(error, BrokenPipeError):
-                    raise
+            except BrokenPipeError:
+                raise
+            except OSError as error:  # the store has gone, or nothing more can be written
                 raise UserError(f"the demonstration cannot go on: {error}") from error
 
 
@@ -85,7 +101,9 @@ def _settings(scenario: Scenario, rules: str | None) -> Settings:
     """The defaults and what the scenario asks for: not this machine's, so that it repeats."""
     overrides = {} if rules is None else {"rules": rules}
     quiet = {"AUTOHEAL_LOG_LEVEL": LogLevel.ERROR, "AUTOHEAL_LOG_FORMAT": LogFormat.TEXT}
-    return load_settings({**scenario.settings, **quiet}, overrides=overrides, file=None)
+    return load_settings(
+        {**scenario.settings, **quiet}, overrides=overrides, secrets_directory=NO_SECRETS
+    )
 
 
 def _names(book: Rulebook) -> list[str]:

@@ -90,7 +90,7 @@ class _CutReader:
 class Onlooker:
     """A Notifier: whoever watches a simulation is told by the decision itself."""
 
-    name = "onlooker"
+    name = "this screen"
 
     def send(self, alerts: Sequence[Alert]) -> None:
         """See ports.Notifier."""

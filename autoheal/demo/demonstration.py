@@ -133,6 +133,7 @@ class Demonstration:
             focus=scenario.focus,
             live_at_ms=scenario.live_at_ms,
             total_ms=scenario.total_ms,
+            started_ms=self._start_ms,
         )
 
     def _glance(self) -> Glance:

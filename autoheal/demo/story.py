@@ -14,7 +14,11 @@ from autoheal.model import Decision, Incident, Mode, Outcome
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What is about to be seen. `rules` names the rule files, `focus` the service of the chart."""
+    """What is about to be seen. `rules` names the rule files, `focus` the service of the chart.
+
+    `speed` is simulated seconds a second, None for as fast as it goes; `started_ms` is the store's
+    clock at the beginning, in milliseconds since 1970.
+    """
 
     scenario: str
     about: str
@@ -26,6 +30,7 @@ class Opening:
     focus: str
     live_at_ms: int
     total_ms: int
+    started_ms: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ def tour(seed: int) -> Scenario:
         happenings=(
             _told(1, "web: a campaign begins, visitors triple"),
             Happening(
-                6 * MINUTE_MS, "cart of one visitor: a task of search crashes once", _crash_once
+                6 * MINUTE_MS, "search: one of its tasks crashes, once", _crash_once
             ),
             Happening(6 * MINUTE_MS + 2 * SECOND_MS, "", _stop_crashing),
             _told(9, "web: the campaign ends"),

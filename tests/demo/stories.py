@@ -50,6 +50,7 @@ OPENING = Opening(
     focus="shop_web",
     live_at_ms=LIVE_AT,
     total_ms=TOTAL,
+    started_ms=START,
 )
 
 
