@@ -33,7 +33,7 @@ ordered() { [ -e "/switch/$0.$1" ] && grep -qsx -e all -e "$HOSTNAME" "/switch/$
 fill() { head -c 24m /dev/zero | tr '\0' .; }
 while :; do
     [ -z "$full" ] && ordered fill && { held=$(fill); full=yes; }
-    ordered job && { (held=$(fill)); sleep 2; }
+    ordered job && { (echo 1000 >/proc/self/oom_score_adj; held=$(fill)); sleep 2; }
     ordered leak && head -c 384k /dev/zero 2>/dev/null >>/dev/shm/leak
     ordered crash && exit 3
     [ -e /dev/shm/heap ] || { ordered heap && head -c 28m /dev/zero >/dev/shm/heap; }
