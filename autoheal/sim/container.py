@@ -32,7 +32,7 @@ class Health(Enum):
     UNHEALTHY = "unhealthy"
 
 
-class Happening(Enum):
+class Sign(Enum):
     """What a container tells of itself; its end tells itself by `exit_code`."""
 
     OOM_KILLED = "oom_killed"
@@ -57,7 +57,7 @@ class Limits:
 class Container:
     """The process of one task; `exit_code` is None while it lives.
 
-    `cpu_seconds`, `throttled_seconds` and `wanted_seconds` only rise.
+    `cpu_seconds` and `throttled_seconds` only rise.
     """
 
     def __init__(
@@ -119,14 +119,15 @@ class Container:
         """What its limit leaves of it."""
         return wanted if self.limits.cpu is None else min(wanted, self.limits.cpu)
 
-    def live(self, now_ms: int, elapsed_ms: int, wanted: float, used: float) -> list[Happening]:
+    def live(self, now_ms: int, elapsed_ms: int, wanted: float, used: float) -> list[Sign]:
         """Pass time: use CPU, hold memory, be checked; what it tells of itself."""
         if not self.is_alive:
             return []
         seconds = elapsed_ms / 1000
         self.cpu_seconds += used * seconds
-        if wanted > 0:
-            self.throttled_seconds += (1 - self.allowed_cores(wanted) / wanted) * seconds
+        if wanted > self.allowed_cores(wanted):
+            # The kernel counts periods in which it stopped the container, not what was lacking.
+            self.throttled_seconds += seconds
         told = self._hold_memory(now_ms, seconds, used)
         if self.is_alive:
             self._follow_orders(now_ms)
@@ -153,7 +154,7 @@ class Container:
         elif self._orders.holds(Order.FINISH, self.id):
             self.exit_code = 0
 
-    def _hold_memory(self, now_ms: int, seconds: float, used: float) -> list[Happening]:
+    def _hold_memory(self, now_ms: int, seconds: float, used: float) -> list[Sign]:
         orders = self._orders
         self._leaked += (orders.amount(Order.LEAK, self.id) or 0) * seconds
         held = self.program.memory + self.program.memory_per_core * used + self._leaked
@@ -164,15 +165,15 @@ class Container:
         if self.memory > limit:
             self.memory = limit
             self.exit_code = KILLED
-            return [Happening.OOM_KILLED]
+            return [Sign.OOM_KILLED]
         needed = orders.amount(Order.JOB, self.id)
         if needed is not None and now_ms >= self._next_job_ms:
             self._next_job_ms = now_ms + JOB_EVERY_MS
             if self.memory + needed > limit:
-                return [Happening.OOM_KILLED]
+                return [Sign.OOM_KILLED]
         return []
 
-    def _be_checked(self, now_ms: int) -> list[Happening]:
+    def _be_checked(self, now_ms: int) -> list[Sign]:
         if not self.is_alive or self.is_stopped or self.health is Health.NONE:
             return []
         if now_ms < self._next_check_ms:
@@ -186,4 +187,4 @@ class Container:
         if self._failures < self._retries or self.health is Health.UNHEALTHY:
             return []
         self.health = Health.UNHEALTHY
-        return [Happening.UNHEALTHY]
+        return [Sign.UNHEALTHY]

@@ -36,7 +36,7 @@ def task_json(task: Task) -> dict[str, Any]:
         "ID": task.id,
         "Version": {"Index": task.index},
         "CreatedAt": _time(task.created_ms),
-        "UpdatedAt": _time(task.state_since_ms),
+        "UpdatedAt": _time(task.updated_ms),
         "Spec": task.template,
         "ServiceID": task.service.id,
         "Slot": task.slot,
@@ -55,7 +55,7 @@ def node_json(machine: Machine) -> dict[str, Any]:
         "ID": machine.id,
         "Version": {"Index": machine.index},
         "CreatedAt": _time(machine.created_ms),
-        "UpdatedAt": _time(machine.created_ms),
+        "UpdatedAt": _time(machine.updated_ms),
         "Spec": {
             "Labels": machine.labels,
             "Role": machine.role,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from autoheal.model import Event
-from autoheal.sim.container import Container, Happening, Health
+from autoheal.sim.container import Container, Health, Sign
 from autoheal.sim.identity import Identities
 from autoheal.sim.objects import Task, TaskState, section
 
@@ -27,7 +27,7 @@ SYSTEM_CPU = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class NodePlan:
     """A node as it is bought. The first manager of a plan leads."""
 
     hostname: str
@@ -40,7 +40,7 @@ class Plan:
 class Machine:
     """One node. `is_up` is the truth; `state` is what the managers believe."""
 
-    def __init__(self, plan: Plan, identities: Identities, now_ms: int) -> None:
+    def __init__(self, plan: NodePlan, identities: Identities, now_ms: int) -> None:
         self.id = identities.object_id()
         self.hostname = plan.hostname
         self.role = plan.role
@@ -53,6 +53,7 @@ class Machine:
         self.is_up = True
         self.heard_ms = now_ms
         self.created_ms = now_ms
+        self.updated_ms = now_ms
         self.index = 0
         self.rendered: dict[str, Any] | None = None
         self.tasks: list[Task] = []
@@ -92,15 +93,16 @@ class Machine:
             used = container.allowed_cores(wanted) * scarcity
             for happening in container.live(now_ms, elapsed_ms, wanted, used):
                 self._tell(task, container, happening.value)
-                if happening is Happening.UNHEALTHY:
+                if happening is Sign.UNHEALTHY:
                     container.stop(now_ms)  # Swarm's agent does, in the same second
             if not container.is_alive:
                 self._tell_end(task, container)
 
     def kill(self, container: Container) -> None:
         """Somebody kills a container of this node through Docker."""
+        task = next(task for task, each in self.containers() if each is container)
         container.kill()
-        self._tell_end(next(task for task, c in self._all() if c is container), container)
+        self._tell_end(task, container)
 
     def lose(self) -> None:
         """Its power fails: whatever ran runs no more, and nobody is told."""
@@ -113,11 +115,10 @@ class Machine:
 
     # its agent
 
-    def work(self, now_ms: int, touch: Callable[[Task], None]) -> bool:
-        """Take every task as far as it can go now; whether any went further."""
+    def work(self, now_ms: int, touch: Callable[[Task], None]) -> None:
+        """Take every task as far as it can go now; `touch` is told of those that went further."""
         if not self.is_up:
-            return False
-        before = [(task.state, task.container) for task in self.tasks]
+            return
         for task in self.tasks:
             was = task.state
             self._work_on(task, now_ms)
@@ -125,7 +126,6 @@ class Machine:
                 task.state_since_ms = now_ms
                 touch(task)
         self.tasks = [task for task in self.tasks if task.is_wanted or not task.has_ended]
-        return before != [(task.state, task.container) for task in self.tasks]
 
     def _work_on(self, task: Task, now_ms: int) -> None:
         container = task.container
@@ -206,8 +206,3 @@ class Machine:
         service = task.service.id
         told = Event(kind, service, task.id, container.id, self.id, exit_code, None, stopped)
         self.events.append(told)
-
-    def _all(self) -> Iterable[tuple[Task, Container]]:
-        for task in self.tasks:
-            if task.container is not None:
-                yield task, task.container

@@ -87,11 +87,12 @@ class NodePorts:
         return NodeFigures(machine.cores, 100 * cpu, machine.memory, 100 * memory)
 
     def events(self, stop: Callable[[], bool]) -> Iterator[Event | None]:
-        """See ports.EventSource: all that has happened since the last call, then a sign of life."""
-        self._require_up()
-        while self._machine.events and not stop():
-            yield self._machine.events.popleft()
-        yield None
+        """See ports.EventSource: all that has happened by now, then a sign of life, and so on."""
+        while not stop():
+            self._require_up()
+            while self._machine.events:
+                yield self._machine.events.popleft()
+            yield None
 
     def _require_up(self) -> None:
         if not self._machine.is_up:
@@ -110,7 +111,7 @@ class NodePorts:
         figures = {
             "cpu_cores": cpu / seconds,
             "memory_bytes": float(container.memory),
-            "throttled_percent": min(100.0, 100.0 * throttled / seconds),
+            "throttled_percent": 100.0 * throttled / seconds,
             "pids": PIDS,
         }
         return [figures[name] for name in MEASURED]

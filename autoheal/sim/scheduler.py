@@ -9,6 +9,7 @@ from autoheal.sim.machine import Machine
 from autoheal.sim.objects import Task, TaskState, section
 
 NANO = 10**9
+_LABEL = "node.labels."
 _CONSTRAINT = re.compile(r"\s*([\w.-]+)\s*(==|!=)\s*(.+?)\s*")
 
 Filter = Callable[[Task, Machine], bool]
@@ -74,11 +75,12 @@ def _is_below_maximum(task: Task, machine: Machine) -> bool:
 
 
 def _holds(constraint: str, machine: Machine) -> bool:
+    """Compared without regard to case, as Swarm does; only a label's name keeps its own."""
     found = _CONSTRAINT.fullmatch(constraint)
     if found is None:
         raise ValueError(f'"{constraint}" is not a placement constraint')
     key, operator, value = found.groups()
-    equals = _attribute(key, machine) == value
+    equals = _attribute(key, machine).casefold() == value.casefold()
     return equals is (operator == "==")
 
 
@@ -88,10 +90,11 @@ def _attribute(key: str, machine: Machine) -> str:
         "node.hostname": machine.hostname,
         "node.role": machine.role,
     }
-    if key in known:
-        return known[key]
-    if key.startswith("node.labels."):
-        return machine.labels.get(key.removeprefix("node.labels."), "")
+    plain = key.casefold()
+    if plain in known:
+        return known[plain]
+    if plain.startswith(_LABEL):
+        return machine.labels.get(key[len(_LABEL) :], "")
     raise ValueError(f'placement by "{key}" is not simulated')
 
 

@@ -7,7 +7,10 @@ scheduler, the task reaper. Several managers are one here: quorum and elections 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping, Sequence
+from itertools import count, islice
 from typing import Any
 
 from autoheal.records import canonical, digest
@@ -16,7 +19,7 @@ from autoheal.sim.machine import Machine
 from autoheal.sim.objects import Service, Task, TaskState, section
 from autoheal.sim.program import Program
 from autoheal.sim.restarts import may_restart, restart, start_if_due
-from autoheal.sim.rollout import HALTED, ROLLBACK_STARTED, Rollout
+from autoheal.sim.rollout import ROLLBACK_STARTED, Rollout
 from autoheal.sim.scheduler import meets_constraints, place
 
 # Swarm's default for the tasks of one slot that are remembered, the one that runs among them.
@@ -40,7 +43,7 @@ class Swarm:
         self.index = 10
         self.changes = 0
         self._identities = identities
-        self._now_ms = 0
+        self._now_ms = self.machines[0].created_ms
         self._removed: list[Service] = []
         for machine in self.machines:
             self.touch(machine)
@@ -62,6 +65,7 @@ class Swarm:
             created_ms=now_ms,
             updated_ms=now_ms,
         )
+        self._now_ms = now_ms
         self.services[service.id] = service
         self.touch(service)
         return service
@@ -70,9 +74,9 @@ class Swarm:
         """Compare-and-swap on the version. Raises OutOfSequenceError."""
         if version != service.index:
             raise OutOfSequenceError("update out of sequence")
+        self._now_ms = now_ms
         service.update = None
         service.rollout = None
-        service.updated_ms = now_ms
         self.set_spec(service, copy.deepcopy(dict(spec)), previous=service.spec)
 
     def remove(self, service: Service) -> None:
@@ -97,6 +101,7 @@ class Swarm:
         self.index += 1
         self.changes += 1
         changed.index = self.index
+        changed.updated_ms = self._now_ms
         changed.rendered = None
 
     def set_spec(
@@ -148,7 +153,7 @@ class Swarm:
         self._hear(now_ms)
         for service in [*self.services.values(), *self._removed]:
             self._restart_ended(service, now_ms)
-            if service.is_changed:
+            if service.is_changed and not service.is_removed:
                 service.is_changed = False
                 self._reconcile(service, now_ms)
             if service.rollout is not None:
@@ -173,7 +178,7 @@ class Swarm:
     def _restart_ended(self, service: Service, now_ms: int) -> None:
         for task in list(service.tasks):
             # One that ends while it waits for its restart is replaced when that would have come.
-            waits = task.start_at_ms is not None and now_ms < task.start_at_ms
+            waits = task.start_at_ms is not None
             if task.is_wanted and not waits and (task.has_ended or _has_no_node(task)):
                 restart(task, now_ms, self.create_task)
                 self.touch(task)
@@ -181,34 +186,29 @@ class Swarm:
     def _reconcile(self, service: Service, now_ms: int) -> None:
         """As many slots as replicas; then the outdated ones are rolled."""
         slots = {
-            slot: tasks for slot, tasks in service.slots().items() if _is_counted(tasks, now_ms)
+            slot: _updatable(tasks) for slot, tasks in service.slots().items() if _is_counted(tasks)
         }
-        wanted = 0 if service.is_removed else service.replicas
-        if len(slots) < wanted:
-            self._add(service, slots, wanted - len(slots))
-        elif len(slots) > wanted:
-            for slot in _superfluous(slots, wanted):
-                for task in slots.pop(slot):
-                    self.want(task, TaskState.REMOVE)
+        before = set(slots)
+        for slot in _superfluous(slots, service.replicas):
+            for task in slots.pop(slot):
+                self.want(task, TaskState.REMOVE)
+        new = list(islice(_free(slots), service.replicas - len(slots)))
+        self._forget(service, keep={*before, *new})
+        for slot in new:
+            self.create_task(service, slot)
         self._roll(service, slots, now_ms)
 
-    def _add(self, service: Service, slots: Mapping[int, object], count: int) -> None:
-        """New slots, the lowest numbers that are free; what was remembered of them is dropped."""
-        numbers = (number for number in range(1, 10**6) if number not in slots)
-        for _, number in zip(range(count), numbers, strict=False):
-            service.tasks = [task for task in service.tasks if task.slot != number]
-            self.create_task(service, number)
+    def _forget(self, service: Service, *, keep: Container[int]) -> None:
+        """Drop what is remembered of the other slots."""
+        service.tasks = [task for task in service.tasks if task.slot in keep]
+        self.changes += 1
 
     def _roll(self, service: Service, slots: Mapping[int, Sequence[Task]], now_ms: int) -> None:
         outdated = [
             slot
             for slot, tasks in slots.items()
-            if any(task.template_key != service.template_key for task in _updatable(tasks))
+            if len(tasks) > 1 or tasks[0].template_key != service.template_key
         ]
-        halted = service.update is not None and service.update.state in HALTED
-        if halted or service.is_removed:
-            return
-        service.rollout = None
         rolls_back = service.update is not None and service.update.state == ROLLBACK_STARTED
         if outdated or rolls_back:
             service.rollout = Rollout(self, service, outdated, now_ms)
@@ -234,9 +234,8 @@ class Swarm:
     def _reap(self, service: Service) -> None:
         """Forget tasks that are to be removed and have stopped, and of each slot the oldest."""
         forgotten = {task for task in service.tasks if _is_removable(task)}
-        if len(service.tasks) > TASK_HISTORY:
-            for tasks in service.slots().values():
-                forgotten.update(_surplus_of_history(tasks))
+        for tasks in service.slots().values():
+            forgotten.update(_surplus_of_history(tasks))
         if forgotten:
             self.changes += 1
             service.tasks = [task for task in service.tasks if task not in forgotten]
@@ -261,7 +260,7 @@ def _updatable(tasks: Sequence[Task]) -> Sequence[Task]:
     return [task for task in tasks if task.is_wanted] or tasks[-1:]
 
 
-def _is_counted(tasks: Sequence[Task], now_ms: int) -> bool:
+def _is_counted(tasks: Sequence[Task]) -> bool:
     """Whether a slot is one of the replicas: it lives, or its restart policy gave it up."""
     if any(task.is_wanted for task in tasks):
         return True
@@ -270,19 +269,32 @@ def _is_counted(tasks: Sequence[Task], now_ms: int) -> bool:
         return False
     update = newest.service.update
     rolls_back = update is not None and update.state == ROLLBACK_STARTED
-    return not rolls_back and not may_restart(newest, now_ms)
+    return not rolls_back and not may_restart(newest, newest.state_since_ms)
 
 
 def _superfluous(slots: Mapping[int, Sequence[Task]], wanted: int) -> list[int]:
-    """The slots to remove: those that do not run first, then from the fullest nodes."""
-    crowd: dict[str, int] = {}
-    ranked = []
-    for slot, tasks in sorted(slots.items()):
-        runs = any(task.state is TaskState.RUNNING for task in tasks)
-        node = next((task.machine.id for task in tasks if task.machine and task.is_wanted), "")
-        ranked.append((not runs, crowd.get(node, 0), slot))
-        crowd[node] = crowd.get(node, 0) + 1
-    return [slot for *_, slot in sorted(ranked)[wanted:]]
+    """The slots to remove: those on no node or with two tasks, then from the fullest nodes.
+
+    On a node those that run count as the first ones there, so that the others go before them.
+    """
+    ranks: dict[int, float] = {}
+    crowd: Counter[str] = Counter()
+    for slot in sorted(slots, key=lambda slot: (not _runs(slots[slot]), slot)):
+        first, *others = slots[slot]
+        ranks[slot] = math.inf
+        if first.machine is not None and not others:
+            crowd[first.machine.id] += 1
+            ranks[slot] = crowd[first.machine.id]
+    return sorted(ranks, key=ranks.__getitem__)[wanted:]
+
+
+def _runs(tasks: Sequence[Task]) -> bool:
+    return any(task.state is TaskState.RUNNING for task in tasks)
+
+
+def _free(slots: Container[int]) -> Iterator[int]:
+    """The numbers of new slots: the lowest that are free."""
+    return (number for number in count(1) if number not in slots)
 
 
 def _is_removable(task: Task) -> bool:
@@ -292,8 +304,8 @@ def _is_removable(task: Task) -> bool:
 
 def _surplus_of_history(tasks: Sequence[Task]) -> list[Task]:
     """The oldest tasks of a slot that are over and beyond what is remembered."""
-    attempts = section(tasks[-1].template, "RestartPolicy").get("MaxAttempts") or 0
-    kept = max(TASK_HISTORY, attempts + 1) if attempts else TASK_HISTORY
+    attempts = section(tasks[-1].service.template, "RestartPolicy").get("MaxAttempts") or 0
+    kept = attempts + 1 if attempts else TASK_HISTORY
     over = [task for task in tasks if task.has_ended or _will_never_run(task)]
     return over[: max(0, len(tasks) - kept)]
 

@@ -9,14 +9,14 @@ from autoheal.sim.clock import SimulatedClock
 from autoheal.sim.container import Container
 from autoheal.sim.docker_api import DockerApi
 from autoheal.sim.identity import Identities
-from autoheal.sim.machine import Machine, Plan
+from autoheal.sim.machine import Machine, NodePlan
 from autoheal.sim.node_ports import NodePorts
 from autoheal.sim.objects import Service, Task, TaskState
 from autoheal.sim.program import Program
 from autoheal.sim.swarm import Swarm
 
 QUANTUM_MS = 1_000
-THREE_NODES = (Plan("manager-1", "manager"), Plan("worker-1"), Plan("worker-2"))
+THREE_NODES = (NodePlan("manager-1", "manager"), NodePlan("worker-1"), NodePlan("worker-2"))
 
 
 class World:
@@ -31,7 +31,7 @@ class World:
         *,
         seed: int,
         start_ms: int,
-        nodes: Sequence[Plan] = THREE_NODES,
+        nodes: Sequence[NodePlan] = THREE_NODES,
         quantum_ms: int = QUANTUM_MS,
     ) -> None:
         self.seed = seed
@@ -42,6 +42,7 @@ class World:
         leader.is_leader = True
         self.swarm = Swarm(self.machines, identities)
         self.quantum_ms = quantum_ms
+        self._lived_ms = start_ms
 
     @property
     def now_ms(self) -> int:
@@ -55,12 +56,13 @@ class World:
     def advance_to(self, ms: int) -> None:
         """Let time pass until then."""
         while self.now_ms < ms:
-            elapsed_ms = min(self.quantum_ms, ms - self.now_ms)
-            self.clock.advance_to(self.now_ms + elapsed_ms)
-            self._live(elapsed_ms)
+            self.clock.advance_to(min(ms, self.now_ms + self.quantum_ms))
+            self._live(self.now_ms - self._lived_ms)
+            self._lived_ms = self.now_ms
             self.swarm.work(self.now_ms)
 
     def _live(self, elapsed_ms: int) -> None:
+        """Pass time on the nodes, also what others have let pass on the clock."""
         shares = {service.id: self._share(service) for service in self.swarm.services.values()}
         for machine in self.machines:
             if machine.is_up:
@@ -82,7 +84,7 @@ class World:
         """The Docker API of a node."""
         return DockerApi(self.swarm, self.machine(hostname), self.clock)
 
-    def node(self, hostname: str) -> NodePorts:
+    def ports_of(self, hostname: str) -> NodePorts:
         """A node as its collector sees it."""
         return NodePorts(self.machine(hostname), self.clock)
 

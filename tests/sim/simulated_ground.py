@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from autoheal.model import Event
@@ -27,7 +28,7 @@ class SimulatedGround:
         self.world = World(seed=SEED, start_ms=START_MS, quantum_ms=QUANTUM_MS)
         self.nodes: Sequence[str] = [machine.hostname for machine in self.world.machines]
         self.swarm: SwarmWriter = self.world.docker(self.nodes[0])
-        self._ports = [self.world.node(hostname) for hostname in self.nodes]
+        self._ports = [self.world.ports_of(hostname) for hostname in self.nodes]
         self._events: list[Event] = []
 
     def create(self, name: str, patient: Patient) -> str:
@@ -63,7 +64,7 @@ class SimulatedGround:
     def events(self) -> Sequence[Event]:
         for hostname, ports in zip(self.nodes, self._ports, strict=True):
             if self.world.machine(hostname).is_up:
-                told = ports.events(lambda: False)
+                told = iter(partial(next, ports.events(lambda: False)), None)
                 self._events += [event for event in told if event is not None]
         return self._events
 

@@ -88,9 +88,9 @@ def keeps_quiet_about_oom_kills(patch: pytest.MonkeyPatch) -> None:
 
     def live(
         self: container.Container, now_ms: int, elapsed_ms: int, wanted: float, used: float
-    ) -> list[container.Happening]:
+    ) -> list[container.Sign]:
         happenings = original(self, now_ms, elapsed_ms, wanted, used)
-        return [each for each in happenings if each is not container.Happening.OOM_KILLED]
+        return [each for each in happenings if each is not container.Sign.OOM_KILLED]
 
     patch.setattr(container.Container, "live", live)
 

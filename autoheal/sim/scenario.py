@@ -1,4 +1,4 @@
-"""What the world does in a demonstration: its nodes, its services, and what befalls them."""
+"""What happens in a world: its nodes, its services, and what befalls them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from autoheal.sim.machine import Plan
+from autoheal.sim.machine import NodePlan
 from autoheal.sim.program import Program
 from autoheal.sim.world import THREE_NODES, World
 
@@ -15,20 +15,32 @@ MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
 # A Monday, nine in the morning.
 START_MS = 1_767_603_600_000
+# The labels of a service on which autoheal may do everything.
+ARMED: Mapping[str, str] = {
+    "autoheal.enable": "true",
+    "autoheal.allow": "scale_up,scale_down,restart,raise_memory",
+}
+
+
+def _nothing(_: World) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """One thing that happens `at_ms` after the beginning, and the words it is told in."""
+    """One thing that happens `at_ms` after the beginning, and the words it is told in.
+
+    What loads and programs do by themselves is only told.
+    """
 
     at_ms: int
     words: str
-    act: Callable[[World], None]
+    act: Callable[[World], None] = _nothing
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A world and its hours. Nothing in it knows of autoheal.
+    """A world and its hours.
 
     `services` are specs with their programs; `focus` is the one whose load is shown. Decisions are
     carried out from `live_at_ms` on. `settings` are AUTOHEAL_* by name, each with a reason beside
@@ -42,7 +54,7 @@ class Scenario:
     total_ms: int
     services: Sequence[tuple[Mapping[str, Any], Program]]
     happenings: Sequence[Happening]
-    nodes: Sequence[Plan] = THREE_NODES
+    nodes: Sequence[NodePlan] = THREE_NODES
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def world(self, seed: int, quantum_ms: int) -> World:
