@@ -1,17 +1,19 @@
 """`autoheal` and `python -m autoheal`: the command line, which Ctrl-C ends cleanly at any moment.
 
-A KeyboardInterrupt that strikes in an import may come out as an ImportError, is lost in a callback,
-or leaves a half-written file in a cache. So an interrupt waits until no module is being loaded. And
-only the first counts: people press Ctrl-C more than once, and what cleans up must not be stopped.
+A KeyboardInterrupt that strikes in an import may come out as an ImportError (with numpy it does),
+or leaves a half-written file in a cache; in a finaliser it is lost. So an interrupt waits until no
+module is being loaded, and comes again where it could not be raised. And only the first counts:
+people press Ctrl-C more than once, and what cleans up must not be stopped.
 """
 
 from __future__ import annotations
 
 import signal
+import sys
 from types import FrameType
 
 INTERRUPTED = 130
-AGAIN_S = 0.01
+AGAIN_S = 0.002
 _IMPORTING = "<frozen importlib._bootstrap>"
 
 
@@ -36,16 +38,28 @@ def _heed_interrupts() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
         signal.signal(signal.SIGALRM, _interrupt)
+        sys.unraisablehook = _unraisable
 
 
 def _interrupt(_number: int, frame: FrameType | None) -> None:
     while frame is not None:
         if frame.f_code.co_filename == _IMPORTING:
-            signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+            _interrupt_again()
             return
         frame = frame.f_back
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise KeyboardInterrupt
+
+
+def _unraisable(told: sys.UnraisableHookArgs) -> None:
+    if isinstance(told.exc_value, KeyboardInterrupt):
+        _interrupt_again()
+    else:
+        sys.__unraisablehook__(told)
+
+
+def _interrupt_again() -> None:
+    signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
 
 
 if __name__ == "__main__":

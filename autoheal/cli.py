@@ -180,7 +180,7 @@ def check(rules: tuple[Path, ...]) -> None:
 
 
 @commands.command()
-@click.option("--scenario", default="tour", show_default=True, help="What happens in the world.")
+@click.option("--scenario", default="tour", show_default=True, help="tour, outage or day.")
 @click.option("--rules", help="Rule files or directories, separated by commas.")
 @click.option("--seed", default=1, show_default=True, help="The same seed, the same decisions.")
 @click.option(
@@ -192,9 +192,11 @@ def check(rules: tuple[Path, ...]) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def demo(scenario: str, rules: str | None, seed: int, speed: float, *, as_json: bool) -> None:
-    """The real loop on a simulated Swarm: an hour in a minute, first in dry run, then live.
+    """The real loop on a simulated Swarm, in simulated time.
 
-    Needs no Docker and no store, and leaves nothing behind. AUTOHEAL_* variables do not count.
+    The tour is an hour in a minute, first in dry run, then live. Needs no Docker and no store, and
+    leaves nothing behind. Without --rules it shows those that ship; AUTOHEAL_* variables and
+    settings files do not count.
     """
     from autoheal.app.demo import Request, show  # noqa: PLC0415  # keeps --help fast
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from autoheal.collector import Collector
-from autoheal.demo.scenario import Happening
 from autoheal.engine import Engine
 from autoheal.executor import Executor
 from autoheal.inventory import InventoryPublisher
 from autoheal.model import Mode
 from autoheal.notifier import NotifierLoop
 from autoheal.sim.machine import Machine
+from autoheal.sim.scenario import Happening, Scenario
 from autoheal.sim.world import World
 
 
@@ -30,26 +30,37 @@ class NodeLoops:
 
 
 @dataclass(frozen=True, slots=True)
+class Acting:
+    """The loops that are told how far to go."""
+
+    executor: Executor
+    notifier: NotifierLoop
+
+    def stop(self) -> None:
+        """Hand over to others."""
+        self.executor.stop()
+        self.notifier.stop()
+
+
+@dataclass(frozen=True, slots=True)
 class Loops:
-    """Everything that runs; `executor` makes one for a mode."""
+    """Everything that runs; `acting` makes what acts in a mode."""
 
     nodes: Sequence[NodeLoops]
     engine: Engine
-    notifier: NotifierLoop
-    executor: Callable[[Mode], Executor]
+    acting: Callable[[Mode], Acting]
 
 
 class Simulation:
     """A world with an autoheal in it. `step()` is one step of the engine."""
 
-    def __init__(
-        self, world: World, loops: Loops, happenings: Sequence[Happening], step_ms: int
-    ) -> None:
+    def __init__(self, world: World, loops: Loops, scenario: Scenario, step_ms: int) -> None:
         self.world = world
+        self.mode = Mode.LIVE if scenario.live_at_ms <= 0 else Mode.DRY_RUN
         self._loops = loops
-        self._executor = loops.executor(Mode.DRY_RUN)
+        self._acting = loops.acting(self.mode)
         self._start_ms = world.now_ms
-        self._due = sorted(happenings, key=lambda happening: happening.at_ms)
+        self._due = sorted(scenario.happenings, key=lambda happening: happening.at_ms)
         self._step_ms = step_ms
         self._steps = 0
         self._changes = 0
@@ -60,9 +71,10 @@ class Simulation:
         return self._steps * self._step_ms
 
     def go_live(self) -> None:
-        """Another executor takes over, whose decisions are carried out."""
-        self._executor.stop()
-        self._executor = self._loops.executor(Mode.LIVE)
+        """Others take over, whose decisions are carried out."""
+        self.mode = Mode.LIVE
+        self._acting.stop()
+        self._acting = self._loops.acting(self.mode)
 
     def step(self) -> list[Happening]:
         """Let one step pass, then run every loop once; what happened in the world."""
@@ -76,7 +88,8 @@ class Simulation:
         for node in self._loops.nodes:
             if node.machine.is_up:
                 self._run(node.collector.tick)
-        for tick in (self._loops.engine.tick, self._executor.tick, self._loops.notifier.tick):
+        acting = self._acting
+        for tick in (self._loops.engine.tick, acting.executor.tick, acting.notifier.tick):
             self._run(tick)
         return happened
 

@@ -7,22 +7,23 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from autoheal.adapters.clock import SystemClock
 from autoheal.adapters.logs import configure
-from autoheal.app.parts import rulebook
+from autoheal.app.parts import rulebook, shipped_rules
 from autoheal.app.simulated import QUANTA, SimulatedMemory, passing_store, simulation
-from autoheal.demo.demonstration import Demonstration, Pace
-from autoheal.demo.scenario import Scenario
+from autoheal.demo.demonstration import Demonstration, Tempo
 from autoheal.demo.scenarios import SCENARIOS
+from autoheal.demo.story import Audience
 from autoheal.engine import Rulebook
 from autoheal.errors import UserError
 from autoheal.settings import LogFormat, LogLevel, Settings, load_settings
+from autoheal.sim.scenario import Scenario
 
 # A sleep is not ended by a signal that only leaves word.
 LOOK_S = 0.1
@@ -34,8 +35,7 @@ NO_SECRETS = Path("/nonexistent")
 class Request:
     """What is to be shown. `speed` is simulated seconds a second, 0 for as fast as it goes.
 
-    `rules` are files or directories, separated by commas; None for those that `autoheal run` would
-    find.
+    `rules` are files or directories, separated by commas; None for those that ship.
     """
 
     scenario: str
@@ -54,7 +54,7 @@ def show(request: Request) -> int:
         configure(settings.log_level, settings.log_format)
         try:
             _show(request, scenario, settings, interruption)
-        except UserError:
+        except (UserError, KeyboardInterrupt):
             # What ended it may have taken more with it: a hangup, the terminal.
             if interruption.by is None:
                 raise
@@ -63,7 +63,7 @@ def show(request: Request) -> int:
 
 def _require_sense(request: Request) -> None:
     if not math.isfinite(request.speed):
-        raise UserError(f"--speed: {request.speed} is no number of seconds")
+        raise UserError("--speed must be a number (0: as fast as it goes)")
     if sys.stdout is None:
         raise UserError("standard output is closed: nobody could see it")
 
@@ -71,18 +71,18 @@ def _require_sense(request: Request) -> None:
 def _show(
     request: Request, scenario: Scenario, settings: Settings, interruption: Interruption
 ) -> None:
-    from autoheal.demo.audience import audience_for  # noqa: PLC0415  # rich comes with an extra
-
+    audience_for = _audiences()
     book = rulebook(settings)
     world = scenario.world(request.seed, settings.step_ms // QUANTA)
-    pace = Pace(request.speed or None, SystemClock(), interruption.wait, interruption.is_over)
+    tempo = Tempo(request.speed or None, SystemClock(), interruption.wait, interruption.is_over)
     with passing_store(world.clock) as store:
         parts = simulation(settings, scenario, world, store, book)
         with audience_for(sys.stdout, as_json=request.as_json, environment=os.environ) as audience:
             memory = SimulatedMemory(store, world.clock)
             demonstration = Demonstration(scenario, parts, memory, audience)
             try:
-                demonstration.run(pace, seed=request.seed, rules=_names(book))
+                with interruption.of_the_show():
+                    demonstration.run(tempo, seed=request.seed, rules=_names(book, request.rules))
             except BrokenPipeError:
                 raise
             except OSError as error:  # the store has gone, or nothing more can be written
@@ -99,27 +99,56 @@ def _scenario(request: Request) -> Scenario:
 
 def _settings(scenario: Scenario, rules: str | None) -> Settings:
     """The defaults and what the scenario asks for: not this machine's, so that it repeats."""
-    overrides = {} if rules is None else {"rules": rules}
+    overrides = {"rules": str(shipped_rules()) if rules is None else rules}
     quiet = {"AUTOHEAL_LOG_LEVEL": LogLevel.ERROR, "AUTOHEAL_LOG_FORMAT": LogFormat.TEXT}
     return load_settings(
         {**scenario.settings, **quiet}, overrides=overrides, secrets_directory=NO_SECRETS
     )
 
 
-def _names(book: Rulebook) -> list[str]:
-    return sorted(book.texts)
+def _names(book: Rulebook, rules: str | None) -> list[str]:
+    """The rule files, as people know them."""
+    names = sorted(book.texts)
+    return names if rules is not None else [f"rules/{Path(name).name}" for name in names]
+
+
+def _audiences() -> Callable[..., AbstractContextManager[Audience]]:
+    """What draws comes with an extra."""
+    try:
+        from autoheal.demo.audience import audience_for  # noqa: PLC0415  # see above
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error} (pip install 'swarm-autoheal[embedded]')") from error
+    return audience_for
 
 
 class Interruption:
-    """Whether somebody wants it to end. Signals only leave word, so nothing is left half done."""
+    """Whether somebody wants it to end.
+
+    The first signal only leaves word, so that nothing is left half done; a second one ends even a
+    show that waits for a reader who does not read. None stops the cleaning up.
+    """
 
     def __init__(self) -> None:
         self.by: int | None = None
+        self._is_showing = False
         self._clock = SystemClock()
 
     def note(self, number: int, _: FrameType | None) -> None:
         """A signal handler."""
-        self.by = number
+        if self.by is None:
+            self.by = number
+        elif self._is_showing:
+            self._is_showing = False
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def of_the_show(self) -> Iterator[None]:
+        """Within this a second signal raises KeyboardInterrupt, once."""
+        self._is_showing = True
+        try:
+            yield
+        finally:
+            self._is_showing = False
 
     def is_over(self) -> bool:
         """Whether the end was asked for."""

@@ -25,25 +25,26 @@ from autoheal.adapters.docker_events import DockerEvents
 from autoheal.adapters.node import ProcNode
 from autoheal.adapters.stats_api import ApiStats, AutoStats
 from autoheal.adapters.webhook import Webhook
+from autoheal.app.loops import (
+    Common,
+    make_engine,
+    make_executor,
+    make_notifier,
+    make_publisher,
+)
 from autoheal.app.stores import Memory, data_directory, retention
 from autoheal.collector import EVENTS_LOOP, Collector, Sources
-from autoheal.core.limits import Limits
-from autoheal.engine import LEASE, Engine, Rulebook, reach_ms
+from autoheal.engine import LEASE, Engine, Rulebook
 from autoheal.errors import UserError
-from autoheal.executor import Executor, Pace
-from autoheal.inventory import InventoryPublisher
 from autoheal.model import Mode
-from autoheal.notifier import Destination, NotifierLoop
+from autoheal.notifier import Destination
 from autoheal.outbox import Outbox
 from autoheal.ports import Clock, StatsSource
 from autoheal.runner import Job, Loop, Runner
 from autoheal.settings import Settings, Stats
 from autoheal.telemetry import Telemetry
-from autoheal.units import format_duration
 
-STALE_INVENTORIES = 4
 KEY_BYTES = 32
-LEASE_STEPS = 3
 REST_S = 0.05
 DEFAULT_RULES = (Path("rules"),)
 INVENTORY_LOOK_S = 0.5
@@ -57,43 +58,16 @@ NEWS = frozenset({records.EVENTS, records.INVENTORY, records.OUTCOMES, records.C
 DECIDED = frozenset({records.DECISIONS})
 
 
-def limits_of(settings: Settings) -> Limits:
-    """The numbers that hold decisions back."""
-    return Limits(
-        step_ms=settings.step_ms,
-        deploy_hold_ms=settings.deploy_hold_ms,
-        operator_hold_ms=settings.operator_hold_ms,
-        node_hold_ms=settings.node_hold_ms,
-        warm_up_ms=settings.warm_up_ms,
-        group_wait_ms=settings.group_wait_ms,
-        settle_timeout_ms=settings.settle_timeout_ms,
-        decision_expiry_ms=settings.decision_expiry_ms,
-        inventory_stale_ms=STALE_INVENTORIES * settings.inventory_interval_ms,
-        handover_ms=settings.lease_ttl_ms + 2 * settings.step_ms,
-        breaker_failures=settings.breaker_failures,
-        breaker_cool_off_ms=settings.breaker_cool_off_ms,
-        actions_at_once=settings.actions_at_once,
-        actions_per_hour=settings.actions_per_hour,
-        outage_services=settings.outage_services,
-        outage_percent=settings.outage_percent,
-        outage_window_ms=settings.outage_window_ms,
-        saturated_percent=settings.saturated_percent,
-        saturated_window_ms=settings.saturated_window_ms,
-        stable_ms=settings.stable_after_ms,
-        recovery_ms=settings.recovery_after_ms,
-    )
-
-
 def rulebook(settings: Settings) -> Rulebook:
     """The rules in force. Without a rules/ folder here, the packs that ship."""
     paths = settings.rules
     if paths == DEFAULT_RULES and not paths[0].exists():
-        paths = (_shipped_rules(),)
+        paths = (shipped_rules(),)
     loaded = rulefile.load(paths)
     return Rulebook(loaded.rules, loaded.texts)
 
 
-def _shipped_rules() -> Path:
+def shipped_rules() -> Path:
     """In an installed package beside this file; in a checkout at its top."""
     package = Path(__file__).parents[1]
     shipped = package / "shipped" / "rules"
@@ -130,16 +104,10 @@ def own_key(settings: Settings) -> bytes:
 
 @dataclass(frozen=True)
 class Process:
-    """What all parts of one process share.
+    """All parts of one process; `at_end` is what they want done when it ends, in order."""
 
-    `boot` names this life in leases; `at_end` is what the parts want done when it ends, in order.
-    """
-
-    settings: Settings
-    clock: Clock
-    telemetry: Telemetry
+    common: Common
     runner: Runner
-    boot: str
     at_end: list[Callable[[], None]] = field(default_factory=list)
 
     @classmethod
@@ -147,8 +115,24 @@ class Process:
         """A process that runs nothing yet."""
         clock = SystemClock()
         telemetry = Telemetry(clock)
-        runner = Runner(clock=clock, telemetry=telemetry)
-        return cls(settings, clock, telemetry, runner, f"{socket.gethostname()}-{boot_id()}")
+        holder = f"{socket.gethostname()}-{boot_id()}"
+        common = Common(settings, clock, telemetry, holder)
+        return cls(common, Runner(clock=clock, telemetry=telemetry))
+
+    @property
+    def settings(self) -> Settings:
+        """As they were given."""
+        return self.common.settings
+
+    @property
+    def clock(self) -> Clock:
+        """The clock of this machine."""
+        return self.common.clock
+
+    @property
+    def telemetry(self) -> Telemetry:
+        """What this process says of itself."""
+        return self.common.telemetry
 
     def outbox(self, name: str, store: context_store.Store) -> Outbox:
         """A buffer, and a writer of its own, before the store."""
@@ -178,24 +162,13 @@ class Process:
     def _docker_timeout_s(self) -> float:
         return self.settings.docker_timeout_ms / 1000
 
-    @property
-    def lease_ttl_s(self) -> float:
-        """How long a silent holder keeps a lease."""
-        return self.settings.lease_ttl_ms / 1000
-
 
 def add_collector(process: Process, store: context_store.Store, node: str) -> Collector:
     """Samples and events of this node, and the inventory while it leads the Swarm."""
     settings, clock, telemetry = process.settings, process.clock, process.telemetry
     docker = process.docker()
     containers = TaskContainers(docker, clock)
-    publisher = InventoryPublisher(
-        docker,
-        clock,
-        process.outbox("inventory", store),
-        interval_s=settings.inventory_interval_ms / 1000,
-        keyframe_s=settings.keyframe_interval_ms / 1000,
-    )
+    publisher = make_publisher(process.common, docker, process.outbox("inventory", store))
 
     def changed() -> None:
         containers.poke()
@@ -262,18 +235,8 @@ def _stats(process: Process, docker: ReadOnlyDocker) -> StatsSource:
 def add_engine(process: Process, store: context_store.Store, book: Rulebook, key: bytes) -> Engine:
     """Decisions, and the delivery of escalations."""
     settings = process.settings
-    _refuse_contradictions(settings, book)
     memory = Memory(store, process.clock)
-    engine = Engine(
-        store=memory,
-        rulebook=book,
-        limits=limits_of(settings),
-        key=key,
-        clock=process.clock,
-        telemetry=process.telemetry,
-        holder=process.boot,
-        lease_ttl_s=process.lease_ttl_s,
-    )
+    engine = make_engine(process.common, memory, book, key)
     process.runner.add_loop(
         Loop(
             "engine",
@@ -283,15 +246,12 @@ def add_engine(process: Process, store: context_store.Store, book: Rulebook, key
             rest_s=ENGINE_REST_S,
         )
     )
-    notifier = NotifierLoop(
-        store=Memory(store, process.clock),
-        destinations=_destinations(process),
-        clock=process.clock,
-        telemetry=process.telemetry,
-        key=key,
-        holder=process.boot,
-        mode=settings.mode,
-        lease_ttl_s=process.lease_ttl_s,
+    notifier = make_notifier(
+        process.common,
+        Memory(store, process.clock),
+        _destinations(process),
+        key,
+        settings.mode,
     )
     process.runner.add_loop(
         Loop(
@@ -313,35 +273,6 @@ def add_engine(process: Process, store: context_store.Store, book: Rulebook, key
     return engine
 
 
-def _refuse_contradictions(settings: Settings, book: Rulebook) -> None:
-    step = f"AUTOHEAL_STEP ({format_duration(settings.step_ms)})"
-    _require_least(
-        "lease_ttl",
-        settings.lease_ttl_ms,
-        LEASE_STEPS * settings.step_ms,
-        f"{LEASE_STEPS} times {step}",
-    )
-    _require_least("saturated_window", settings.saturated_window_ms, settings.step_ms, step)
-    reach = reach_ms(book.rules, limits_of(settings))
-    looks = f"{format_duration(reach)} for how far back the rules look"
-    _require_least("samples_age", settings.samples_age_ms, reach, looks)
-    counted = book.rules.longest_event_window_ms
-    counts = f"{format_duration(counted)} for how far back the rules count events"
-    _require_least("events_age", settings.events_age_ms, counted, counts)
-    if settings.actions_at_once > settings.actions_per_hour:
-        raise UserError(
-            f"AUTOHEAL_ACTIONS_AT_ONCE ({settings.actions_at_once}) must not be more than"
-            f" AUTOHEAL_ACTIONS_PER_HOUR ({settings.actions_per_hour})"
-        )
-
-
-def _require_least(name: str, value_ms: int, least_ms: int, words: str) -> None:
-    """Refuse a duration that another one makes too short; `words` say what it must be at least."""
-    if value_ms < least_ms:
-        given = f"AUTOHEAL_{name.upper()} ({format_duration(value_ms)})"
-        raise UserError(f"{given} must be at least {words}")
-
-
 def _destinations(process: Process) -> list[Destination]:
     settings = process.settings
     resend_s = settings.resend_interval_ms / 1000
@@ -361,24 +292,9 @@ def add_executor(
     process: Process, store: context_store.Store, key: bytes, audit_file: Path | None
 ) -> None:
     """The only part that may write to Docker, if the mode is live."""
-    settings = process.settings
-    pace = Pace(lease_ttl_s=process.lease_ttl_s, docker_timeout_s=settings.docker_timeout_ms / 1000)
-    if pace.margin_s >= pace.lease_ttl_s:
-        raise UserError(
-            f"AUTOHEAL_LEASE_TTL ({pace.lease_ttl_s:g}s) must be more than twice"
-            f" AUTOHEAL_DOCKER_TIMEOUT ({pace.docker_timeout_s:g}s)"
-        )
     memory = Memory(store, process.clock)
-    executor = Executor(
-        store=memory,
-        actuator=process.actuator(),
-        audit=AuditLog(audit_file, process.clock),
-        clock=process.clock,
-        telemetry=process.telemetry,
-        key=key,
-        holder=process.boot,
-        pace=pace,
-    )
+    audit = AuditLog(audit_file, process.clock)
+    executor = make_executor(process.common, memory, process.actuator(), audit, key)
     process.runner.add_loop(
         Loop(
             "executor",

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
 import context_store
 from autoheal.adapters.actuators import Actuator, DryRunActuator, LiveActuator
 from autoheal.adapters.audit import AuditLog
-from autoheal.app.parts import KEY_BYTES, limits_of
-from autoheal.app.stores import Memory
+from autoheal.app.loops import (
+    Common,
+    make_engine,
+    make_executor,
+    make_notifier,
+    make_publisher,
+)
+from autoheal.app.parts import KEY_BYTES
+from autoheal.app.stores import Memory, as_lease, connect_to
 from autoheal.collector import Collector, Sources
-from autoheal.demo.scenario import Scenario
-from autoheal.demo.simulation import Loops, NodeLoops, Simulation
-from autoheal.engine import Engine, Rulebook
+from autoheal.engine import Rulebook
 from autoheal.errors import UserError
-from autoheal.executor import Executor, Pace
-from autoheal.inventory import InventoryPublisher
+from autoheal.executor import Executor
 from autoheal.model import Mode
 from autoheal.notifier import Destination, NotifierLoop
 from autoheal.outbox import Outbox
-from autoheal.ports import Alert, Clock, Cut, Lease, Reader, Write
+from autoheal.ports import Alert, Clock, Cut, Lease, Reader
 from autoheal.settings import Settings
 from autoheal.sim.machine import Machine
+from autoheal.sim.scenario import Scenario
 from autoheal.sim.world import World
+from autoheal.simulation import Acting, Loops, NodeLoops, Simulation
 from autoheal.telemetry import Telemetry
 
 STORE_BYTES = 512 * 2**20
@@ -41,33 +47,30 @@ class SimulatedMemory(Memory):
     Leases last in the store for as long as the simulation may; to their holder they end as always.
     """
 
-    def __init__(self, store: context_store.Store, clock: Clock) -> None:
-        super().__init__(store, clock)
-        self._simulated = store
-        self._time = clock
-
     def now_ms(self) -> int:
         """See ports.Store."""
-        return self._time.wall_ms()
+        return self._clock.wall_ms()
 
     def reader(self, streams: Sequence[str], *, since_ms: int) -> Reader:
         """See ports.Store."""
-        return _CutReader(self._simulated.reader(streams, since_ms=since_ms), self._time)
+        return _CutReader(self._store.reader(streams, since_ms=since_ms), self._clock)
 
     def acquire(self, name: str, holder: str, ttl_s: float) -> Lease | None:
         """See ports.Leases."""
-        lease = self._simulated.acquire(name, holder, LEASE_KEPT_S)
-        return None if lease is None else replace(lease, deadline=self._time.monotonic() + ttl_s)
+        return self._until(super().acquire(name, holder, LEASE_KEPT_S), ttl_s)
 
     def renew(self, lease: Lease, ttl_s: float) -> Lease | None:
         """See ports.Leases."""
-        renewed = super().renew(lease, LEASE_KEPT_S)
-        if not isinstance(renewed, context_store.Lease):
-            return None
-        return replace(renewed, deadline=self._time.monotonic() + ttl_s)
+        return self._until(super().renew(lease, LEASE_KEPT_S), ttl_s)
 
-    def _append(self, write: Write) -> context_store.Append:
-        return replace(super()._append(write), id=f"{self._time.wall_ms()}-*")
+    def _until(self, lease: Lease | None, ttl_s: float) -> Lease | None:
+        """The lease with its end in simulated time."""
+        if lease is None:
+            return None
+        return replace(as_lease(lease), deadline=self._clock.monotonic() + ttl_s)
+
+    def _entry_id(self) -> str:
+        return f"{self._clock.wall_ms()}-*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,36 +105,33 @@ def passing_store(clock: Clock) -> Iterator[context_store.Store]:
     """An embedded store of which nothing is left afterwards. Raises UserError."""
     server = context_store.EmbeddedServer(maxmemory_bytes=STORE_BYTES)
     try:
-        store = context_store.Store.connect(server.start(), monotonic=clock.monotonic)
-    except (context_store.StoreUnavailable, context_store.StoreRefused) as error:
-        server.stop()
-        raise UserError(str(error)) from error
-    try:
-        yield store
+        store = connect_to(_started(server), clock)
+        with closing(store):
+            yield store
     finally:
-        store.close()
         server.stop()
 
 
-@dataclass(frozen=True)
+def _started(server: context_store.EmbeddedServer) -> str:
+    try:
+        return server.start()
+    except (context_store.StoreUnavailable, context_store.StoreRefused) as error:
+        raise UserError(str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """What the loops of one simulation share."""
 
-    settings: Settings
+    common: Common
     world: World
     store: context_store.Store
     book: Rulebook
-    telemetry: Telemetry
     key: bytes
 
     def memory(self) -> SimulatedMemory:
         """The store, for one more writer."""
         return SimulatedMemory(self.store, self.world.clock)
-
-    @property
-    def lease_ttl_s(self) -> float:
-        """How long a silent holder keeps a lease, in simulated time."""
-        return self.settings.lease_ttl_ms / 1000
 
 
 def simulation(
@@ -141,89 +141,44 @@ def simulation(
     store: context_store.Store,
     book: Rulebook,
 ) -> Simulation:
-    """A whole autoheal around this world."""
-    parts = Parts(
-        settings=settings,
-        world=world,
-        store=store,
-        book=book,
-        telemetry=Telemetry(world.clock),
-        key=secrets.token_hex(KEY_BYTES).encode(),
-    )
+    """A whole autoheal around this world. Raises UserError where rules and settings disagree."""
+    common = Common(settings, world.clock, Telemetry(world.clock), holder="simulated")
+    parts = Parts(common, world, store, book, secrets.token_hex(KEY_BYTES).encode())
     loops = Loops(
         nodes=[_node(parts, machine) for machine in world.machines],
-        engine=_engine(parts),
-        notifier=_notifier(parts),
-        executor=lambda mode: _executor(parts, mode),
+        engine=make_engine(common, parts.memory(), book, parts.key),
+        acting=lambda mode: Acting(_executor(parts, mode), _notifier(parts, mode)),
     )
-    return Simulation(world, loops, scenario.happenings, settings.step_ms)
+    return Simulation(world, loops, scenario, settings.step_ms)
 
 
 def _node(parts: Parts, machine: Machine) -> NodeLoops:
-    clock, telemetry = parts.world.clock, parts.telemetry
-    ports = parts.world.node(machine.hostname)
+    common = parts.common
+    ports = parts.world.ports_of(machine.hostname)
 
     def outbox(name: str) -> Outbox:
-        return Outbox(f"{name}-{machine.hostname}", parts.memory(), telemetry)
+        return Outbox(f"{name}-{machine.hostname}", parts.memory(), common.telemetry)
 
     collector = Collector(
         machine.id,
         Sources(containers=ports, stats=ports, node=ports, events=ports),
-        clock,
-        telemetry,
+        common.clock,
+        common.telemetry,
         samples=outbox("samples"),
         events=outbox("events"),
     )
-    publisher = InventoryPublisher(
-        parts.world.docker(machine.hostname),
-        clock,
-        outbox("inventory"),
-        interval_s=parts.settings.inventory_interval_ms / 1000,
-        keyframe_s=parts.settings.keyframe_interval_ms / 1000,
-    )
-    return NodeLoops(machine, collector, publisher)
-
-
-def _engine(parts: Parts) -> Engine:
-    return Engine(
-        store=parts.memory(),
-        rulebook=parts.book,
-        limits=limits_of(parts.settings),
-        key=parts.key,
-        clock=parts.world.clock,
-        telemetry=parts.telemetry,
-        holder="engine",
-        lease_ttl_s=parts.lease_ttl_s,
-    )
-
-
-def _notifier(parts: Parts) -> NotifierLoop:
-    return NotifierLoop(
-        store=parts.memory(),
-        destinations=[Destination(Onlooker())],
-        clock=parts.world.clock,
-        telemetry=parts.telemetry,
-        key=parts.key,
-        holder="notifier",
-        mode=Mode.LIVE,
-        lease_ttl_s=parts.lease_ttl_s,
-    )
+    docker = parts.world.docker(machine.hostname)
+    return NodeLoops(machine, collector, make_publisher(common, docker, outbox("inventory")))
 
 
 def _executor(parts: Parts, mode: Mode) -> Executor:
     leader = next(machine for machine in parts.world.machines if machine.is_leader)
     docker = parts.world.docker(leader.hostname)
     actuator: Actuator = DryRunActuator(docker) if mode is Mode.DRY_RUN else LiveActuator(docker)
-    return Executor(
-        store=parts.memory(),
-        actuator=actuator,
-        audit=AuditLog(None, parts.world.clock),
-        clock=parts.world.clock,
-        telemetry=parts.telemetry,
-        key=parts.key,
-        holder=f"executor-{mode.value}",
-        pace=Pace(
-            lease_ttl_s=parts.lease_ttl_s,
-            docker_timeout_s=parts.settings.docker_timeout_ms / 1000,
-        ),
-    )
+    audit = AuditLog(None, parts.common.clock)
+    return make_executor(parts.common, parts.memory(), actuator, audit, parts.key)
+
+
+def _notifier(parts: Parts, mode: Mode) -> NotifierLoop:
+    destinations = [Destination(Onlooker())]
+    return make_notifier(parts.common, parts.memory(), destinations, parts.key, mode)

@@ -38,7 +38,7 @@ class Memory:
 
     def append_under(self, lease: Lease, writes: Sequence[Write]) -> bool:
         """See ports.Store."""
-        return self._store.append_under(_lease(lease), [self._append(write) for write in writes])
+        return self._store.append_under(as_lease(lease), [self._append(write) for write in writes])
 
     def commit(
         self,
@@ -50,7 +50,7 @@ class Memory:
     ) -> bool:
         """See ports.Store."""
         appends = [self._append(write) for write in writes]
-        return self._store.commit(_lease(lease), state=state, marker=marker, appends=appends)
+        return self._store.commit(as_lease(lease), state=state, marker=marker, appends=appends)
 
     def reader(self, streams: Sequence[str], *, since_ms: int) -> Reader:
         """See ports.Store."""
@@ -74,11 +74,11 @@ class Memory:
 
     def renew(self, lease: Lease, ttl_s: float) -> Lease | None:
         """See ports.Leases."""
-        return self._store.renew(_lease(lease), ttl_s)
+        return self._store.renew(as_lease(lease), ttl_s)
 
     def release(self, lease: Lease) -> None:
         """See ports.Leases."""
-        self._store.release(_lease(lease))
+        self._store.release(as_lease(lease))
 
     def epoch(self, name: str) -> int:
         """See ports.Leases."""
@@ -103,10 +103,15 @@ class Memory:
     def _append(self, write: Write) -> context_store.Append:
         age_ms = max(0, round((self._clock.monotonic() - write.taken) * 1000))
         stamp = context_store.Stamp(self._boot, write.sequence, age_ms)
-        return context_store.Append(write.stream, write.fields, stamp)
+        return context_store.Append(write.stream, write.fields, stamp, self._entry_id())
+
+    def _entry_id(self) -> str:
+        """The id of an entry that is appended now: the store gives it."""
+        return "*"
 
 
-def _lease(lease: Lease) -> context_store.Lease:
+def as_lease(lease: Lease) -> context_store.Lease:
+    """A lease as the store knows it."""
     return context_store.Lease(lease.name, lease.holder, lease.epoch, lease.deadline)
 
 

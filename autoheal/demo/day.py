@@ -5,10 +5,17 @@ Nothing is wrong with any service but the sentinel, so nothing but the sentinel 
 
 from __future__ import annotations
 
-from autoheal.demo.scenario import HOUR_MS, MINUTE_MS, SECOND_MS, START_MS, Happening, Scenario
-from autoheal.demo.tour import ARMED
 from autoheal.sim.load import Constant, Day, Load, Noisy, Spike, Sum, Trace
 from autoheal.sim.program import MIB, Program
+from autoheal.sim.scenario import (
+    ARMED,
+    HOUR_MS,
+    MINUTE_MS,
+    SECOND_MS,
+    START_MS,
+    Happening,
+    Scenario,
+)
 from autoheal.sim.spec import released, service_spec
 
 SENTINEL = "sentinel"
@@ -59,7 +66,7 @@ def day(seed: int) -> Scenario:
         ),
         happenings=(
             *(_deploy(hour, name, release) for hour, name, release in DEPLOYS),
-            Happening(5 * HOUR_MS, f"{SENTINEL}: an hour of more than it can carry", _nothing),
+            Happening(5 * HOUR_MS, f"{SENTINEL}: an hour of more than it can carry"),
         ),
         settings={
             # A day is long: three times the default step halves its waiting and changes no window.
@@ -67,10 +74,6 @@ def day(seed: int) -> Scenario:
             "AUTOHEAL_LEASE_TTL": "45s",
         },
     )
-
-
-def _nothing(_: object) -> None:
-    """What a load does by itself."""
 
 
 def _deploy(hour: int, name: str, release: str) -> Happening:

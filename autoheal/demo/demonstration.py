@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from autoheal import records
-from autoheal.demo.scenario import Scenario
-from autoheal.demo.simulation import Simulation
 from autoheal.demo.story import (
     Audience,
     Closing,
@@ -22,16 +20,18 @@ from autoheal.demo.story import (
 from autoheal.model import Decision, Incident, IncidentEnd, Mode, Outcome, OutcomeKind
 from autoheal.ports import Clock, Entry, Reader, Store
 from autoheal.sim.objects import Service, TaskState
+from autoheal.sim.scenario import Scenario
+from autoheal.simulation import Simulation
 
 STREAMS = (records.DECISIONS, records.OUTCOMES, records.INCIDENTS)
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class Tempo:
     """How fast it is shown: simulated seconds a second, None for as fast as it goes.
 
     `clock` is the audience's. `wait` sleeps for some seconds, or less when the end is asked for;
-    `is_over` tells that it was.
+    `is_over` tells that it was. What was late is not caught up with.
     """
 
     speed: float | None
@@ -62,29 +62,32 @@ class Demonstration:
         self._reader: Reader = store.reader(STREAMS, since_ms=self._start_ms)
         self._gauge = _Gauge(simulation.world.service(scenario.focus))
         self._record = Record()
-        self._mode = Mode.DRY_RUN
 
-    def run(self, pace: Pace, *, seed: int, rules: Sequence[str]) -> Record:
+    def run(self, tempo: Tempo, *, seed: int, rules: Sequence[str]) -> Record:
         """Show it all, or until the audience has had enough; what autoheal wrote."""
-        self._audience.open(self._opening(pace, seed, rules))
+        self._audience.open(self._opening(tempo, seed, rules))
         try:
-            self._play(pace)
-        finally:
-            # Also when something broke: what was seen until then is told.
+            self._play(tempo)
+        except Exception:
+            # What was seen until something broke is told all the same.
             self._audience.close(self._closing())
+            raise
+        self._audience.close(self._closing())
         return self._record
 
-    def _play(self, pace: Pace) -> None:
-        began = pace.clock.monotonic()
-        while self._simulation.elapsed_ms < self._scenario.total_ms and not pace.is_over():
+    def _play(self, tempo: Tempo) -> None:
+        due = tempo.clock.monotonic()
+        while self._simulation.elapsed_ms < self._scenario.total_ms and not tempo.is_over():
+            before_ms = self._simulation.elapsed_ms
             self._step()
-            if pace.speed is not None:
-                due = began + self._simulation.elapsed_ms / 1000 / pace.speed
-                pace.wait(max(0.0, due - pace.clock.monotonic()))
+            if tempo.speed is not None:
+                lasts = (self._simulation.elapsed_ms - before_ms) / 1000 / tempo.speed
+                now = tempo.clock.monotonic()
+                due = max(due + lasts, now - lasts)
+                tempo.wait(max(0.0, due - now))
 
     def _step(self) -> None:
-        if self._mode is Mode.DRY_RUN and self._is_to_go_live():
-            self._mode = Mode.LIVE
+        if self._simulation.mode is Mode.DRY_RUN and self._is_to_go_live():
             self._simulation.go_live()
             self._audience.tell(WentLive(self._simulation.elapsed_ms))
         for happening in self._simulation.step():
@@ -120,13 +123,13 @@ class Demonstration:
             self._record.outcomes[outcome.decision] = outcome
         self._audience.tell(Concluded(at_ms, decision, outcome))
 
-    def _opening(self, pace: Pace, seed: int, rules: Sequence[str]) -> Opening:
+    def _opening(self, tempo: Tempo, seed: int, rules: Sequence[str]) -> Opening:
         scenario = self._scenario
         return Opening(
             scenario=scenario.name,
             about=scenario.about,
             seed=seed,
-            speed=pace.speed,
+            speed=tempo.speed,
             rules=rules,
             services=len(scenario.services),
             nodes=len(scenario.nodes),
@@ -141,7 +144,7 @@ class Demonstration:
         running = [task for task in service.tasks if task.state is TaskState.RUNNING]
         return Glance(
             at_ms=self._simulation.elapsed_ms,
-            mode=self._mode,
+            mode=self._simulation.mode,
             replicas=service.replicas,
             running=len(running),
             cpu_percent=self._gauge.cpu_percent(self._simulation.world.now_ms),

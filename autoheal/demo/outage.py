@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from autoheal.demo.scenario import MINUTE_MS, SECOND_MS, START_MS, Happening, Scenario
-from autoheal.demo.tour import ARMED
 from autoheal.sim.load import Constant, Noisy, Spike, Sum
 from autoheal.sim.program import Order, Program
+from autoheal.sim.scenario import ARMED, MINUTE_MS, SECOND_MS, START_MS, Happening, Scenario
 from autoheal.sim.spec import service_spec
 from autoheal.sim.world import World
 
@@ -36,20 +35,15 @@ def outage(seed: int) -> Scenario:
                 f"the database is gone: {', '.join(LEANING)} end as soon as they start",
                 _lean,
             ),
-            Happening(19 * MINUTE_MS, "front: impatient visitors triple the load", _nothing),
+            Happening(19 * MINUTE_MS, "front: impatient visitors triple the load"),
             Happening(26 * MINUTE_MS, "the database is back", _recover),
         ),
-        settings={},
     )
 
 
 def _load(name: str) -> Sum:
-    rush = Spike(0.0, 0.8, START_MS + 19 * MINUTE_MS, 30 * SECOND_MS, 16 * MINUTE_MS, 60_000)
+    rush = Spike(0.0, 0.8, START_MS + 19 * MINUTE_MS, 30 * SECOND_MS, 19 * MINUTE_MS, MINUTE_MS)
     return Sum((Constant(0.4), rush) if name == "front" else (Constant(0.4),))
-
-
-def _nothing(_: World) -> None:
-    """What a load does by itself."""
 
 
 def _lean(world: World) -> None:

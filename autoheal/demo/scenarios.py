@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 from autoheal.demo.day import day
 from autoheal.demo.outage import outage
-from autoheal.demo.scenario import Scenario
 from autoheal.demo.tour import tour
+from autoheal.sim.scenario import Scenario
 
 SCENARIOS: Mapping[str, Callable[[int], Scenario]] = {
     "tour": tour,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from autoheal.demo.scenario import MINUTE_MS, SECOND_MS, START_MS, Happening, Scenario
 from autoheal.sim.load import Constant, Load, Noisy, Spike, Sum
 from autoheal.sim.program import MIB, Order, Program
+from autoheal.sim.scenario import ARMED, MINUTE_MS, SECOND_MS, START_MS, Happening, Scenario
 from autoheal.sim.spec import released, service_spec
 from autoheal.sim.world import World
 
-ALL = "scale_up,scale_down,restart,raise_memory"
-ARMED = {"autoheal.enable": "true", "autoheal.allow": ALL}
 TWICE = {"MaxAttempts": 2}
 
 
@@ -46,15 +44,13 @@ def tour(seed: int) -> Scenario:
             (service_spec("wiki", replicas=2), Program(load=_readers(seed))),
         ),
         happenings=(
-            _told(1, "web: a campaign begins, visitors triple"),
-            Happening(
-                6 * MINUTE_MS, "search: one of its tasks crashes, once", _crash_once
-            ),
+            Happening(1 * MINUTE_MS, "web: a campaign begins, visitors triple"),
+            Happening(6 * MINUTE_MS, "search: one of its tasks crashes, once", _crash_once),
             Happening(6 * MINUTE_MS + 2 * SECOND_MS, "", _stop_crashing),
-            _told(9, "web: the campaign ends"),
+            Happening(9 * MINUTE_MS, "web: the campaign ends"),
             Happening(0, "search: a release of yesterday leaks memory", _leak),
-            _told(17, "web: a second campaign begins"),
-            _told(26, "web: the second campaign ends"),
+            Happening(17 * MINUTE_MS, "web: a second campaign begins"),
+            Happening(26 * MINUTE_MS, "web: the second campaign ends"),
             Happening(
                 28 * MINUTE_MS,
                 "reports: the month-end run needs more memory than the limit",
@@ -75,7 +71,7 @@ def tour(seed: int) -> Scenario:
                 "checkout: release 2 is deployed, and ends as soon as it starts",
                 lambda world: world.update("checkout", lambda spec: released(spec, "2")),
             ),
-            _told(48, "wiki: readers come; it has no autoheal labels"),
+            Happening(48 * MINUTE_MS, "wiki: readers come; it has no autoheal labels"),
             Happening(
                 51 * MINUTE_MS,
                 "checkout: release 3 is deployed, and works",
@@ -87,11 +83,6 @@ def tour(seed: int) -> Scenario:
             "AUTOHEAL_ACTIONS_PER_HOUR": "20",
         },
     )
-
-
-def _told(minute: int, words: str) -> Happening:
-    """What a load does by itself."""
-    return Happening(minute * MINUTE_MS, words, lambda _: None)
 
 
 def _crash_once(world: World) -> None:

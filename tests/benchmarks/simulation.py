@@ -14,10 +14,10 @@ from collections.abc import Callable
 
 from autoheal.app.parts import rulebook
 from autoheal.app.simulated import QUANTA, passing_store, simulation
-from autoheal.demo.scenario import MINUTE_MS, SECOND_MS, Scenario
 from autoheal.settings import load_settings
 from autoheal.sim.load import Constant, Noisy
 from autoheal.sim.program import MIB, Program
+from autoheal.sim.scenario import MINUTE_MS, SECOND_MS, Scenario
 from autoheal.sim.spec import service_spec
 
 SERVICES = 20

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from autoheal import rulefile
 from autoheal.actions import Escalate, RaiseMemory, Restart, ScaleDown, ScaleUp
-from autoheal.app.parts import limits_of
+from autoheal.app.loops import limits_of
 from autoheal.core.limits import Limits
 from autoheal.core.rule import Comparison, EventCondition, Limit, MetricCondition, Rule, leaves
 from autoheal.settings import load_settings

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from autoheal import records
-from autoheal.app.parts import limits_of
+from autoheal.app.loops import limits_of
 from autoheal.app.stores import retention
 from autoheal.core.limits import Limits
 from autoheal.errors import UserError
