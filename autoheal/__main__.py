@@ -28,7 +28,8 @@ def main() -> None:
         finally:
             # Python's own end knows no interrupt that can be caught.
             signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
 
@@ -37,29 +38,31 @@ def _heed_interrupts() -> None:
     # Whoever started us may have interrupts ignored, as a script does for `autoheal run &`.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
-        signal.signal(signal.SIGALRM, _interrupt)
+        signal.signal(signal.SIGALRM, _interrupt_again)
         sys.unraisablehook = _unraisable
 
 
 def _interrupt(_number: int, frame: FrameType | None) -> None:
     while frame is not None:
         if frame.f_code.co_filename == _IMPORTING:
-            _interrupt_again()
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
             return
         frame = frame.f_back
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
+def _interrupt_again(_number: int, _frame: FrameType | None) -> None:
+    # To whoever handles interrupts by now: a command may have taken that over.
+    signal.raise_signal(signal.SIGINT)
+
+
 def _unraisable(told: sys.UnraisableHookArgs) -> None:
     if isinstance(told.exc_value, KeyboardInterrupt):
-        _interrupt_again()
+        signal.signal(signal.SIGINT, _interrupt)
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
     else:
         sys.__unraisablehook__(told)
-
-
-def _interrupt_again() -> None:
-    signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
 
 
 if __name__ == "__main__":

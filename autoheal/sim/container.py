@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from autoheal.sim.objects import duration_ms, section
+from autoheal.sim.objects import NANO, duration_ms, section
 from autoheal.sim.program import Order, Orders, Program, release_of
 
-NANO = 10**9
 KILLED = 137
 CRASHED = 3
 GRACE_MS = 10_000

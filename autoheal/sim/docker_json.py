@@ -6,9 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from autoheal.sim.machine import Machine
-from autoheal.sim.objects import Service, Task, TaskState, UpdateStatus
+from autoheal.sim.objects import NANO, Service, Task, TaskState, UpdateStatus
 
-NANO = 10**9
 PID = 4242
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -6,6 +6,7 @@ running; a task with a health check runs once it is healthy.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -86,7 +87,8 @@ class Machine:
             serves = task.state is TaskState.RUNNING
             share = share_of.get(task.service.id, 0.0) if serves else 0.0
             wants.append((task, container, container.wants_cores(now_ms, share)))
-        allowed = sum(container.allowed_cores(wanted) for _, container, wanted in wants)
+        # Exactly rounded: the same on every Python.
+        allowed = math.fsum(container.allowed_cores(wanted) for _, container, wanted in wants)
         scarcity = min(1.0, self.cores / allowed) if allowed else 1.0
         self.used_cores = allowed * scarcity
         for task, container, wanted in wants:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from autoheal.sim.machine import Machine
     from autoheal.sim.rollout import Rollout
 
+NANO = 10**9
 NANO_PER_MS = 10**6
 
 

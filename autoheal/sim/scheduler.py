@@ -6,9 +6,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from autoheal.sim.machine import Machine
-from autoheal.sim.objects import Task, TaskState, section
+from autoheal.sim.objects import NANO, Task, TaskState, section
 
-NANO = 10**9
 _LABEL = "node.labels."
 _CONSTRAINT = re.compile(r"\s*([\w.-]+)\s*(==|!=)\s*(.+?)\s*")
 

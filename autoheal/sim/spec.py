@@ -6,10 +6,9 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from autoheal.sim.objects import NANO
 from autoheal.sim.program import RELEASE
 
-NANO = 10**9
-SECOND_NS = NANO
 DIGEST = "sha256:" + 64 * "5"
 
 
@@ -40,7 +39,7 @@ def service_spec(  # noqa: PLR0913  # all that a service may be told, each with 
     if check_every_s is not None:
         container["Healthcheck"] = {
             "Test": ["CMD", "check"],
-            "Interval": check_every_s * SECOND_NS,
+            "Interval": check_every_s * NANO,
             "Retries": 3,
         }
     limits: dict[str, Any] = {}
@@ -54,7 +53,7 @@ def service_spec(  # noqa: PLR0913  # all that a service may be told, each with 
         "TaskTemplate": {
             "ContainerSpec": container,
             "Resources": {"Limits": limits},
-            "RestartPolicy": {"Condition": "any", "Delay": 5 * SECOND_NS, **(restart or {})},
+            "RestartPolicy": {"Condition": "any", "Delay": 5 * NANO, **(restart or {})},
             "Placement": {"Constraints": list(constraints)},
             "ForceUpdate": 0,
         },
@@ -62,7 +61,7 @@ def service_spec(  # noqa: PLR0913  # all that a service may be told, each with 
         "UpdateConfig": {
             "Parallelism": 1,
             "FailureAction": "pause",
-            "Monitor": 5 * SECOND_NS,
+            "Monitor": 5 * NANO,
             "Order": "stop-first",
             **(update or {}),
         },
