@@ -34,10 +34,6 @@ def main() -> None:
         for line in str(error).splitlines():
             click.echo(f"autoheal: {line}", err=True)
         sys.exit(USER_ERROR)
-    except BrokenPipeError:
-        # Whoever read our output has gone; stdout must not be flushed into nothing at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

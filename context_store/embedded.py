@@ -99,7 +99,6 @@ class EmbeddedServer:
 
     def stop(self) -> None:
         """End the server, gently first, and remove what was temporary. Can be called again."""
-        atexit.unregister(self.stop)
         process, self._process = self._process, None
         if self._owner_pid != os.getpid():
             # A forked copy of the process that started it: not ours to end.
@@ -112,7 +111,10 @@ class EmbeddedServer:
                 process.kill()
                 process.wait()
         while self._temporary:
-            shutil.rmtree(self._temporary.pop(), ignore_errors=True)
+            shutil.rmtree(self._temporary[-1], ignore_errors=True)
+            self._temporary.pop()
+        # Last: an interrupt on the way leaves the rest to the interpreter's end.
+        atexit.unregister(self.stop)
 
     def _start(self, binary: Path) -> str:
         with self._locked_home() as (home, lock), self._socket_home(home) as (socket_home, more):
