@@ -99,21 +99,18 @@ class EmbeddedServer:
 
     def stop(self) -> None:
         """End the server, gently first, and remove what was temporary. Can be called again."""
-        process, self._process = self._process, None
         if self._owner_pid != os.getpid():
             # A forked copy of the process that started it: not ours to end.
+            self._process = None
             return
-        if process is not None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(STOP_S_MAX)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        # What is done is noted when it is done: after an interrupt on the way the interpreter's
+        # end does the rest.
+        if self._process is not None:
+            _end(self._process)
+            self._process = None
         while self._temporary:
             shutil.rmtree(self._temporary[-1], ignore_errors=True)
             self._temporary.pop()
-        # Last: an interrupt on the way leaves the rest to the interpreter's end.
         atexit.unregister(self.stop)
 
     def _start(self, binary: Path) -> str:
@@ -187,6 +184,15 @@ class EmbeddedServer:
             "daemonize": "no",
         }
         return [part for name, value in settings.items() for part in (f"--{name}", value)]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_S_MAX)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def find_binary() -> Path:

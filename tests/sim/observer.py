@@ -212,8 +212,10 @@ class Observer:
         for life in seen.lives.values():
             life.gone = True
         for task in tasks:
-            life = seen.lives.setdefault(task["ID"], Life.of(task))
-            life.see(task)
+            if task["ID"] in seen.lives:
+                seen.lives[task["ID"]].see(task)
+            else:
+                seen.lives[task["ID"]] = Life.of(task)
         seen.unchanged = seen.unchanged + 1 if before == _fingerprint(seen) else 0
 
     # facts

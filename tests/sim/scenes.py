@@ -512,6 +512,10 @@ SIDE_BY_SIDE = tuple(scene for scene in SCENES if not scene.alone)
 ALONE = tuple(scene for scene in SCENES if scene.alone)
 
 
+class NotOverError(AssertionError):
+    """A scene does not come to its end."""
+
+
 def play_all(ground: Ground, scenes: Sequence[Scene], limit_s: float) -> dict[str, Facts]:
     """Play scenes side by side; their facts, by name."""
     observer = Observer(ground)
@@ -524,4 +528,4 @@ def play_all(ground: Ground, scenes: Sequence[Scene], limit_s: float) -> dict[st
             return {play.scene.name: play.facts for play in plays}
         ground.pass_time(POLL_S)
     late = {play.scene.name: play.waits and play.waits[0] for play in waiting}
-    raise AssertionError(f"after {limit_s:g} s still waiting: {late}")
+    raise NotOverError(f"after {limit_s:g} s of looking still waiting: {late}")

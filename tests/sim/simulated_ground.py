@@ -8,15 +8,14 @@ from typing import Any
 
 from autoheal.model import Event
 from autoheal.ports import SwarmWriter
-from autoheal.sim.program import Order, Program
+from autoheal.sim.objects import NANO
+from autoheal.sim.program import MIB, Order, Program
+from autoheal.sim.scenario import START_MS
 from autoheal.sim.world import World
 from sim.ground import BROKEN, EVERYBODY, GOOD, RELEASE, Figures, Patient, Word, figures_of
 
 SEED = 1
-START_MS = 1_767_603_600_000
 QUANTUM_MS = 50
-MIB = 2**20
-NANO = 10**9
 # What the rig's program takes: more than any limit in the scenes.
 FILLED = 64 * MIB
 
@@ -80,12 +79,11 @@ class SimulatedGround:
 
 
 def _spec(name: str, patient: Patient) -> dict[str, Any]:
-    second = NANO
     rollout = {
         "Parallelism": patient.rollout.parallelism,
-        "Delay": patient.rollout.delay_s * second,
+        "Delay": patient.rollout.delay_s * NANO,
         "FailureAction": patient.rollout.failure_action,
-        "Monitor": patient.rollout.monitor_s * second,
+        "Monitor": patient.rollout.monitor_s * NANO,
         "Order": patient.rollout.order,
     }
     release = BROKEN if patient.is_broken else GOOD
@@ -93,10 +91,10 @@ def _spec(name: str, patient: Patient) -> dict[str, Any]:
         "Image": f"registry/{'patient' if patient.has_image else 'absent'}:1",
         # A deploy puts RELEASE last, and another order is another environment to Swarm.
         "Env": [f"{RELEASE}={release}", "TERM_IS=heeded"],
-        "StopGracePeriod": second,
+        "StopGracePeriod": NANO,
     }
     if patient.has_health_check:
-        container["Healthcheck"] = {"Test": ["CMD", "x"], "Interval": second, "Retries": 2}
+        container["Healthcheck"] = {"Test": ["CMD", "x"], "Interval": NANO, "Retries": 2}
     limits = {"NanoCPUs": int(patient.cpus * NANO), "MemoryBytes": patient.memory_mib * MIB}
     return {
         "Name": name,
@@ -106,7 +104,7 @@ def _spec(name: str, patient: Patient) -> dict[str, Any]:
             "Resources": {"Limits": limits},
             "RestartPolicy": {
                 "Condition": patient.restart.condition,
-                "Delay": patient.restart.delay_s * second,
+                "Delay": patient.restart.delay_s * NANO,
                 "MaxAttempts": patient.restart.max_attempts,
             },
             "Placement": {"Constraints": list(patient.constraints)},

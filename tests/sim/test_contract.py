@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from sim.golden import difference
-from sim.scenes import ALONE, SCENES, SIDE_BY_SIDE, Scene, play_all
+from sim.scenes import SCENES, SIDE_BY_SIDE, Scene, play_all
 from sim.simulated_ground import SimulatedGround
 
 LIMIT_S = 120.0
@@ -23,7 +23,7 @@ def test_services_of_a_simulated_swarm_do_not_disturb_one_another() -> None:
 
 
 def test_twelve_scenes_make_the_contract() -> None:
-    assert len(SCENES) == len(SIDE_BY_SIDE) + len(ALONE) == 12
+    assert len(SCENES) == 12
 
 
 def differences(scenes: Sequence[Scene]) -> str:
