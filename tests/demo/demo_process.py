@@ -1,31 +1,29 @@
-"""`autoheal demo` as people start it, in a place where all that it leaves behind can be seen."""
+"""`autoheal demo` as people start it: with pipes, and on terminals."""
 
 from __future__ import annotations
 
-import array
 import fcntl
 import json
 import os
 import pty
-import re
 import signal
 import struct
 import subprocess
 import sys
-import tempfile
 import termios
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import parts
+import places
 
 LIMIT_S = 240.0
 # The least that Linux has: soon full where nobody reads.
 PIPE_BYTES = 4096
+# A whole day fits into it.
+ROOMY_BYTES = 1 << 18
 DEMO = (sys.executable, "-m", "autoheal", "demo")
 QUICK = ("--speed", "0")
 
@@ -54,80 +52,33 @@ class Ended:
         return self.lines[-1]["decisions"]  # type: ignore[no-any-return]  # JSON
 
 
-class Place:
-    """Directories of its own for all that a demonstration could write."""
-
-    def __init__(self, path: Path, temporary: str = "t") -> None:
-        self.path = path
-        self.temporary = path / temporary
-        for directory in (path / "home", path / "cwd", self.temporary):
-            directory.mkdir(parents=True)
-
-    def environment(self, given: Mapping[str, str]) -> dict[str, str]:
-        ours = {
-            "HOME": str(self.path / "home"),
-            "TMPDIR": str(self.temporary),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-        return {**parts.clean_environment(), **ours, **given}
+class Place(places.Place):
+    """One where demonstrations are started."""
 
     def start(self, *arguments: str, **environment: str) -> Running:
+        return self._start(PIPE_BYTES, arguments, environment)
+
+    def start_unread(self, *arguments: str, **environment: str) -> Running:
+        """One that can go on to its end before somebody reads."""
+        return self._start(ROOMY_BYTES, arguments, environment)
+
+    def _start(
+        self, pipe_bytes: int, arguments: Sequence[str], environment: Mapping[str, str]
+    ) -> Running:
         return Running(
-            subprocess.Popen(
+            self.popen(
                 [*DEMO, *arguments],
-                cwd=self.path / "cwd",
-                env=self.environment(environment),
+                self.environment(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
-                pipesize=PIPE_BYTES,
-                text=True,
+                pipesize=pipe_bytes,
             ),
         )
 
     def run(self, *arguments: str, **environment: str) -> Ended:
         return self.start(*arguments, **environment).end()
-
-    def processes(self) -> dict[int, str]:
-        """All that were started here and still run: id and name."""
-        return {
-            int(directory.name): (directory / "comm").read_text().strip()
-            for directory in Path("/proc").glob("[0-9]*")
-            if self._is_of_here(directory)
-        }
-
-    def _is_of_here(self, process: Path) -> bool:
-        """By its environment; or, as the server overwrites that, by its title or directory."""
-        ours = str(self.temporary)
-        try:
-            variables = (process / "environ").read_bytes().split(b"\0")
-            title = (process / "cmdline").read_bytes()
-            directory = str((process / "cwd").readlink())
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            return False  # ended meanwhile, or somebody else's
-        return f"TMPDIR={ours}".encode() in variables or (
-            b"unixsocket:" in title and (ours.encode() in title or ours in directory)
-        )
-
-    def left(self) -> list[str]:
-        """Whatever is still there: files, directories, processes."""
-        mine = {self.temporary, *self.temporary.parents}
-        found = [str(path) for path in self.path.rglob("*") if path not in mine]
-        usual = {str(self.path / "home"), str(self.path / "cwd")}
-        return sorted({*found} - usual) + [f"{p} {name}" for p, name in self.processes().items()]
-
-
-@contextmanager
-def place() -> Iterator[Place]:
-    """One with a path so short that a socket fits below it, unlike pytest's own."""
-    with tempfile.TemporaryDirectory(prefix="demo-") as directory:
-        found = Place(Path(directory))
-        try:
-            yield found
-        finally:
-            for process in found.processes():  # only where a test has failed
-                os.kill(process, signal.SIGKILL)
 
 
 class Running:
@@ -155,21 +106,20 @@ class Running:
 
     def store(self) -> int:
         """The process id of its embedded store."""
-        parent = re.compile(rf"^PPid:\s*{self.process.pid}$", re.MULTILINE)
-        (found,) = (
-            int(status.parent.name)
-            for status in Path("/proc").glob("[0-9]*/status")
-            if parent.search(status.read_text())
-        )
-        return found
+        pid = self.process.pid
+        (found,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return int(found)
 
-    def await_unread(self, count: int) -> None:
-        """Until so many bytes wait for somebody to read them."""
-        waiting = array.array("i", [0])
-        while waiting[0] < count:
+    def await_stuck(self) -> None:
+        """Until its output waits for somebody to read it."""
+
+        def is_stuck() -> bool:
             assert self.process.poll() is None
-            time.sleep(0.01)
-            fcntl.ioctl(self._output, termios.FIONREAD, waiting)
+            # "running", or the system call in which it waits and the file it is about.
+            waits = Path(f"/proc/{self.process.pid}/syscall").read_text().split()
+            return waits[1:2] == ["0x1"]
+
+        parts.until(is_stuck, LIMIT_S, "nothing more can be written")
 
     def end(self) -> Ended:
         """Read on to its end."""
@@ -192,10 +142,9 @@ class Terminal:
         given = place.environment({"TERM": term, **environment})
         for name in {"COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "COLORTERM"} - {*environment}:
             given.pop(name, None)
-        self.process = subprocess.Popen(
+        self.process = place.popen(
             ["setsid", "--ctty", *DEMO, *arguments],
-            cwd=place.path / "cwd",
-            env=given,
+            given,
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,

@@ -12,8 +12,7 @@ from autoheal.cli import demo
 from autoheal.demo.day import DEPLOYS, SENTINEL
 from autoheal.demo.outage import LEANING
 from autoheal.model import ActionKind, IncidentEnd, Mode, OutcomeKind
-from demo import demo_process
-from demo.demo_process import QUICK, Ended, Line, Place
+from demo.demo_process import QUICK, Ended, Line, Place, Running
 
 MINUTE_MS = 60_000
 MAKE = Callable[[], Place]
@@ -22,14 +21,22 @@ MAKE = Callable[[], Place]
 @pytest.fixture(scope="module")
 def place() -> Iterator[MAKE]:
     with contextlib.ExitStack() as places:
-        yield lambda: places.enter_context(demo_process.place())
+        yield lambda: places.enter_context(Place())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def day(place: MAKE) -> Running:
+    """By far the longest: it plays while the others are looked at."""
+    return place().start_unread("--json", "--scenario", "day", *QUICK)
 
 
 @pytest.fixture(scope="module")
 def two_tours(place: MAKE) -> tuple[Ended, Ended]:
     """At once, and unlike in all that must not matter."""
-    first = place().start("--json", *QUICK, PYTHONHASHSEED="0")
-    second = place().start("--json", "--speed", "4000", PYTHONHASHSEED="1")
+    first, second = (
+        place().start_unread("--json", "--speed", speed, PYTHONHASHSEED=seed)
+        for speed, seed in (("0", "0"), ("4000", "1"))
+    )
     return first.end(), second.end()
 
 
@@ -291,8 +298,8 @@ def test_each_service_that_suffered_tells_its_times(outage: Ended) -> None:
 # the day
 
 
-def test_on_a_healthy_day_nobody_is_touched_but_the_sentinel(place: MAKE) -> None:
-    ended = place().run("--json", "--scenario", "day", *QUICK)
+def test_on_a_healthy_day_nobody_is_touched_but_the_sentinel(day: Running) -> None:
+    ended = day.end()
     assert (ended.code, ended.errors) == (0, "")
     assert ended.lines[-1]["at_ms"] == 24 * 60 * MINUTE_MS
     deploys = [line for line in ended.told("happened") if "is deployed" in line["words"]]
