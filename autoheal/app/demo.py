@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -55,10 +55,17 @@ def show(request: Request) -> int:
         try:
             _show(request, scenario, settings, interruption)
         except (UserError, KeyboardInterrupt):
+            _forget_output()
             # What ended it may have taken more with it: a hangup, the terminal.
             if interruption.by is None:
                 raise
     return 0 if interruption.by is None else 128 + interruption.by
+
+
+def _forget_output() -> None:
+    """What could not be written must not be tried again when Python ends: it would fail, or wait."""
+    with suppress(OSError):  # a standard output that is no file has nothing to flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _require_sense(request: Request) -> None:
