@@ -63,7 +63,7 @@ def show(request: Request) -> int:
 
 
 def _forget_output() -> None:
-    """What could not be written must not be tried again when Python ends: it would fail, or wait."""
+    """What could not be written is not tried again when Python ends: it would fail, or wait."""
     with suppress(OSError):  # a standard output that is no file has nothing to flush
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
