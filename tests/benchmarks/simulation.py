@@ -71,7 +71,8 @@ def main() -> None:
         alone = simulated_seconds_a_second(world_alone(step_s), step_s, minutes)
         scenario = calm(SERVICES)
         world = scenario.world(SEED, step_s * SECOND_MS // QUANTA)
-        settings = load_settings({}, overrides={"step": f"{step_s}s"}, file=None)
+        times = {"step": f"{step_s}s", "lease_ttl": f"{3 * step_s}s"}
+        settings = load_settings({}, overrides=times, file=None)
         with passing_store(world.clock) as store:
             whole = simulation(settings, scenario, world, store, rulebook(settings))
             with_autoheal = simulated_seconds_a_second(whole.step, step_s, minutes)
