@@ -351,4 +351,13 @@ class Command:
     by: str
 
 
+@dataclass(frozen=True, slots=True)
+class SourceValue:
+    """What an outside source told; None if it could not be had, and then why."""
+
+    source: str
+    value: float | None
+    error: str = ""
+
+
 COMMAND_RESET = "reset"

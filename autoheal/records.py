@@ -41,6 +41,7 @@ from autoheal.model import (
     RosterRow,
     Service,
     ServiceMode,
+    SourceValue,
     Task,
     TickRecord,
 )
@@ -54,6 +55,7 @@ INTENTS = "intents"
 OUTCOMES = "outcomes"
 INCIDENTS = "incidents"
 COMMANDS = "commands"
+SOURCES = "sources"
 
 KEY_BYTES = 8
 ID_CHARACTERS = 32
@@ -315,12 +317,22 @@ def unpack_command(fields: Fields) -> Command:
     return _unpack(Command, fields)
 
 
-_Record = TypeVar("_Record", Event, Intent, TickRecord, Command)
+def pack_source(value: SourceValue) -> dict[str, bytes]:
+    """One stream entry."""
+    return _pack(value)
+
+
+def unpack_source(fields: Fields) -> SourceValue:
+    """The value that `pack_source` wrote."""
+    return _unpack(SourceValue, fields)
+
+
+_Record = TypeVar("_Record", Event, Intent, TickRecord, Command, SourceValue)
 _Fact = TypeVar("_Fact")
 
 
 def _pack(
-    record: Event | Inventory | Outcome | Intent | TickRecord | Incident | Command,
+    record: Event | Inventory | Outcome | Intent | TickRecord | Incident | Command | SourceValue,
 ) -> dict[str, bytes]:
     return {"body": canonical(dataclasses.asdict(record))}
 

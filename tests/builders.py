@@ -24,10 +24,21 @@ from autoheal.core.rule import (
     Risk,
     Rule,
     RuleSet,
+    Source,
+    SourceCondition,
 )
 from autoheal.core.state import State
-from autoheal.core.view.fold import Dated, Happening, NodeLoad, ServiceTasks, Snapshot
-from autoheal.core.view.readings import Readings
+from autoheal.core.view.fold import (
+    Dated,
+    Happening,
+    NodeLoad,
+    ServiceTasks,
+    Snapshot,
+    SourceState,
+    Tracked,
+)
+from autoheal.core.view.readings import FigureCondition, Readings
+from autoheal.core.view.track_readings import TrackedTarget
 from autoheal.model import (
     LABEL_ALLOW,
     LABEL_ENABLE,
@@ -249,8 +260,26 @@ def metric_condition(
     threshold: float = 80.0,
     over_tasks: Aggregate = Aggregate.MEAN,
     over_time: Aggregate = Aggregate.MEAN,
+    ahead_ms: int = 0,
 ) -> MetricCondition:
-    return MetricCondition(metric, over_ms, comparison, threshold, over_tasks, over_time)
+    return MetricCondition(metric, over_ms, comparison, threshold, over_tasks, over_time, ahead_ms)
+
+
+def source_condition(
+    name: str = "jobs",
+    over_ms: int = MINUTE,
+    comparison: Comparison = Comparison.ABOVE,
+    threshold: float = 50.0,
+    over_time: Aggregate = Aggregate.MEAN,
+    *,
+    ahead_ms: int = 0,
+    per_task: bool = False,
+) -> SourceCondition:
+    return SourceCondition(name, over_ms, comparison, threshold, over_time, ahead_ms, per_task)
+
+
+def source(name: str = "jobs", *, stale_after_ms: int = MINUTE) -> Source:
+    return Source(name, "redis", (), 15 * SECOND, 5 * SECOND, stale_after_ms)
 
 
 def event_condition(
@@ -354,10 +383,11 @@ def escalate(
     return rule(name, Escalate(severity), when, for_ms=for_ms, mode=mode, match=match)
 
 
-def rule_set(*rules: Rule) -> RuleSet:
-    """The rules by name, as the rule files give them."""
+def rule_set(*rules: Rule, sources: Iterable[Source] = ()) -> RuleSet:
+    """The rules and sources by name, as the rule files give them."""
     ordered = tuple(sorted(rules, key=lambda each: each.name))
-    return RuleSet(digest(repr(ordered).encode()), ordered)
+    named = tuple(sorted(sources, key=lambda each: each.name))
+    return RuleSet(digest(repr((*ordered, *named)).encode()), ordered, named)
 
 
 # decisions and outcomes
@@ -409,7 +439,7 @@ def outcome(
 # a hand-made world around `decide`
 
 
-def readings_of(condition: MetricCondition, figures: Mapping[str, float | None]) -> Readings:
+def readings_of(condition: FigureCondition, figures: Mapping[str, float | None]) -> Readings:
     """What the condition reads when each service shows this figure; None is no data."""
     values = np.asarray([0.0 if v is None else v for v in figures.values()], dtype=np.float64)
     known = np.asarray([v is not None for v in figures.values()], dtype=bool)
@@ -430,14 +460,16 @@ LEVERS = {
 class Scene:
     """Services, what they show, and the state that ticks lead to.
 
-    `figures` holds what every metric condition reads per service, `figures_for` what one condition
-    reads instead. What was decided stays in `last`.
+    `figures` holds what every metric and source condition reads per service, `figures_for` what one
+    condition reads instead, `tracked` what targets read. What was decided stays in `last`.
     """
 
     rules: RuleSet
     services: dict[str, Service] = field(default_factory=dict)
     figures: dict[str, float | None] = field(default_factory=dict)
-    figures_for: dict[MetricCondition, dict[str, float | None]] = field(default_factory=dict)
+    figures_for: dict[FigureCondition, dict[str, float | None]] = field(default_factory=dict)
+    tracked: dict[TrackedTarget, Tracked] = field(default_factory=dict)
+    sources: dict[str, SourceState] = field(default_factory=dict)
     limits: Limits = field(default_factory=lambda: BRISK)
     now_ms: int = NOW
     state: State = field(default_factory=State)
@@ -477,7 +509,10 @@ class Scene:
 
     def snapshot(self) -> Snapshot:
         """The world as `decide` is shown it."""
-        conditions = self.rules.metric_conditions
+        conditions: list[FigureCondition] = [
+            *self.rules.metric_conditions,
+            *self.rules.source_conditions,
+        ]
         return Snapshot(
             epoch=1,
             inventory_at_ms=self.now_ms - self.inventory_age_ms,
@@ -490,6 +525,8 @@ class Scene:
             outcomes=tuple(self.outcomes),
             intents=tuple(self.intents),
             commands=tuple(self.commands),
+            sources=dict(self.sources),
+            tracked=dict(self.tracked),
         )
 
     def _tasks(self, identity: str) -> ServiceTasks:

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoheal import records
+from autoheal.actions.track import Target, Track
 from autoheal.core.limits import Limits
-from autoheal.core.rule import Aggregate, Comparison, MetricCondition
+from autoheal.core.rule import Aggregate, Comparison, MetricCondition, Rule
 from autoheal.core.view.fold import (
     ENDED_TASKS_KEPT_MS,
     KEPT_MS,
@@ -20,9 +21,20 @@ from autoheal.core.view.fold import (
     NodeLoad,
     ServiceTasks,
     Snapshot,
+    SourceState,
+    Tracked,
 )
 from autoheal.metrics import METRICS
-from autoheal.model import COMMAND_RESET, Command, Event, Intent, OutcomeKind, ServiceMode, Verdict
+from autoheal.model import (
+    COMMAND_RESET,
+    Command,
+    Event,
+    Intent,
+    OutcomeKind,
+    ServiceMode,
+    SourceValue,
+    Verdict,
+)
 from builders import (
     CPU_HIGH,
     HOUR,
@@ -39,13 +51,18 @@ from builders import (
     node,
     outcome,
     roster_row,
+    rule,
     rule_set,
     scale_up,
     service,
+    source,
+    source_condition,
     task,
 )
 
 OOM = event_condition(over_ms=10 * MINUTE)
+JOBS = Target(50.0, MINUTE, source="jobs", per_task=True)
+CPU = Target(70.0, MINUTE, metric="cpu_percent")
 RESET = Command(COMMAND_RESET, "web", "", "someone")
 RULES = rule_set(scale_up(), escalate(when=OOM))
 LIMITS = Limits(warm_up_ms=0)
@@ -350,13 +367,75 @@ def test_saturated_nodes_are_told_by_their_own_figures(cpu: float) -> None:
     assert seen.loads["node-1"].cpu_percent == cpu
 
 
+# sources and targets
+
+
+def track(*targets: Target, match: str = "*") -> Rule:
+    return rule("workers", Track(targets, min=1, max=10), OOM, match=match)
+
+
+def told(value: float | None, error: str = "") -> dict[str, bytes]:
+    return records.pack_source(SourceValue("jobs", value, error))
+
+
+def test_a_source_is_folded_and_read() -> None:
+    condition = source_condition(per_task=True)
+    made = Fold(rule_set(escalate(when=condition), sources=[source()]), LIMITS)
+    whole = inventory(services=[service()], tasks=[task("web.1"), task("web.2")])
+    take(made, records.INVENTORY, records.pack_inventory(whole), NOW - MINUTE)
+    for at_ms in range(NOW - MINUTE, NOW, STEP):
+        take(made, records.INVENTORY, records.pack_inventory(inventory(keyframe=False)), at_ms)
+    take(made, records.SOURCES, told(120.0), NOW - MINUTE)
+    take(made, records.SOURCES, told(None, "timed out"), NOW - 1)
+    seen = made.snapshot(now_ms=NOW, since_ms=0, epoch=1)
+    assert set(seen.readings) == {condition}
+    reading = seen.readings[condition].of("web")
+    assert (reading.verdict, reading.value) == (Verdict.TRUE, 60.0)
+    assert seen.sources == {"jobs": SourceState(120.0, MINUTE, "timed out", NOW - 1)}
+    assert seen.tracked == {}
+
+
+def test_targets_are_read_for_the_services_that_their_rule_matches() -> None:
+    rules = rule_set(track(CPU, JOBS, match="web"), sources=[source()])
+    made = Fold(rules, LIMITS)
+    tasks = [task("web.1"), task("web.2", state="pending"), task("api.1", of="api")]
+    whole = inventory(services=[service("web"), service("api")], tasks=tasks)
+    take(made, records.INVENTORY, records.pack_inventory(whole), NOW - MINUTE)
+    sampled = records.pack_samples(batch({"web.1": [0.5]}, [roster_row("web.1")]))
+    for at_ms in range(NOW - MINUTE, NOW, STEP):
+        take(made, records.SAMPLES, sampled, at_ms)
+    take(made, records.SOURCES, told(120.0), NOW - MINUTE)
+    seen = made.snapshot(now_ms=NOW, since_ms=0, epoch=1)
+    assert seen.tracked == {
+        ("web", CPU): Tracked((50.0,), unready=1, total=2),
+        ("web", JOBS): Tracked(unready=1, total=2, figure=120.0),
+    }
+
+
+def test_a_value_from_before_the_window_is_remembered_for_as_long_as_it_counts() -> None:
+    condition = source_condition()
+    made = Fold(rule_set(escalate(when=condition), sources=[source()]), LIMITS)
+    take(made, records.INVENTORY, records.pack_inventory(inventory(services=[service()])), NOW)
+    for at_ms, value in ((NOW - 90_000, 70.0), (NOW - MINUTE, 90.0)):
+        take(made, records.SOURCES, told(value), at_ms)
+        made.forget(NOW)
+    assert made.snapshot(now_ms=NOW, since_ms=0, epoch=1).readings[condition].of("web").value == 90
+    made.forget(NOW - 30_000)
+    seen = made.snapshot(now_ms=NOW - 30_000, since_ms=0, epoch=1)
+    assert seen.readings[condition].of("web").value == 80.0
+
+
 # forgetting, and how entries are cut
 
 EVERYTHING = rule_set(
     scale_up(),
     *(escalate(each.name, when=of_service(each.name)) for each in METRICS if each.of_service),
     escalate("leak", when=metric_condition("memory_percent", MINUTE, over_time=Aggregate.SLOPE)),
+    escalate("jobs", when=source_condition(over_time=Aggregate.P90)),
+    escalate("jobs-each", when=source_condition(per_task=True)),
     escalate(when=OOM),
+    track(CPU, JOBS),
+    sources=[source()],
 )
 Entry = tuple[str, int, Mapping[str, bytes]]
 
@@ -404,10 +483,13 @@ def histories(draw: st.DrawFn) -> list[Entry]:
         if draw(st.booleans()):
             entries.append((records.INVENTORY, at_ms, records.pack_inventory(whole)))
         name = shown[0].id
-        told = batch(
+        sampled = batch(
             {name: [0.5, 2.0**20]}, [roster_row(name)], metrics=["cpu_cores", "memory_bytes"]
         )
-        entries.append((records.SAMPLES, at_ms, records.pack_samples(told)))
+        entries.append((records.SAMPLES, at_ms, records.pack_samples(sampled)))
+        if draw(st.booleans()):
+            value = draw(st.sampled_from([None, 5.0, 500.0]))
+            entries.append((records.SOURCES, at_ms, told(value, "" if value else "timed out")))
         if draw(st.booleans()):
             kind = draw(st.sampled_from(["oom_killed", "died", "unhealthy"]))
             happened = dataclasses.replace(event(kind), task=name, memory_limit=None)
@@ -496,10 +578,44 @@ def test_where_a_service_ran_last_is_known_for_a_while() -> None:
         assert seen.tasks.get("web", ServiceTasks()).hosts == hosts
 
 
+def test_a_source_that_counts_for_long_makes_no_other_window_longer() -> None:
+    rules = [
+        escalate("load", when=metric_condition(over_ms=MINUTE)),
+        escalate("queue", when=source_condition(over_ms=MINUTE)),
+    ]
+    short, long = (
+        Fold(rule_set(*rules, sources=[source(stale_after_ms=stale_ms)]), LIMITS)
+        for stale_ms in (MINUTE, 24 * HOUR)
+    )
+    assert long.window.slots == short.window.slots
+    for made, value in ((short, None), (long, 7.0)):
+        told = records.pack_source(SourceValue("jobs", 7.0))
+        made.fold(records.SOURCES, NOW - 23 * HOUR, NOW - 23 * HOUR, told)
+        made.forget(NOW)
+        assert made.sources.states(NOW)["jobs"].value == value
+
+
 def test_a_rule_set_knows_how_far_back_it_looks() -> None:
     assert RULES.metrics == ("cpu_percent",)
     assert RULES.longest_window_ms == 2 * MINUTE
     assert RULES.longest_event_window_ms == 10 * MINUTE
+    sourced = rule_set(
+        escalate("a", when=source_condition("slow", over_ms=HOUR)),
+        escalate("b", when=source_condition("fast", over_ms=HOUR)),
+        sources=[source("slow", stale_after_ms=2 * HOUR), source("fast", stale_after_ms=HOUR)],
+    )
+    assert sourced.source_conditions == (
+        source_condition("slow", over_ms=HOUR),
+        source_condition("fast", over_ms=HOUR),
+    )
+    assert (sourced.longest_window_ms, sourced.longest_source_window_ms) == (HOUR, 3 * HOUR)
+    tracking = rule_set(track(CPU, JOBS), sources=[source(stale_after_ms=HOUR)])
+    assert (tracking.targets, tracking.metrics) == ((CPU, JOBS), ("cpu_percent",))
+    assert tracking.longest_window_ms == MINUTE
+    assert tracking.longest_source_window_ms == HOUR + MINUTE
+    metric_only = rule_set(track(CPU), sources=[source(stale_after_ms=HOUR)])
+    assert (metric_only.longest_window_ms, metric_only.longest_source_window_ms) == (MINUTE, 0)
     empty = rule_set()
     assert (empty.metrics, empty.longest_window_ms, empty.longest_event_window_ms) == ((), 0, 0)
+    assert empty.longest_source_window_ms == 0
     assert KEPT_MS > 24 * HOUR

@@ -4,16 +4,19 @@ bolder than data.
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoheal.core.limits import Limits
 from autoheal.core.rule import (
+    OVER_TASKS,
     Aggregate,
     Combinator,
     Combined,
@@ -21,12 +24,14 @@ from autoheal.core.rule import (
     Condition,
     EventCondition,
     MetricCondition,
+    SourceCondition,
     leaves,
     negated,
 )
 from autoheal.core.view.node_window import NodeWindow
 from autoheal.core.view.readings import Frame, Reading
 from autoheal.core.view.service_series import ServiceSeries
+from autoheal.core.view.source_window import SourceWindow
 from autoheal.core.view.swarm_view import Span, SwarmView
 from autoheal.core.view.task_rows import TaskRows
 from autoheal.core.view.window import Window
@@ -85,7 +90,8 @@ def frame_of(
     rows = TaskRows(window, services, spans, warm_up_ms=warm_up_ms)
     nodes = NodeWindow(step_ms=STEP, mean_ms=STEP, longest_ms=STEP)
     series = ServiceSeries(SwarmView(), rows, nodes, services, Limits())
-    return Frame(rows, series, now_ms=now_ms, step_ms=STEP)
+    sources = SourceWindow((), step_ms=STEP, longest_ms=STEP)
+    return Frame(rows, series, sources, now_ms=now_ms, step_ms=STEP)
 
 
 def read(
@@ -119,22 +125,64 @@ def read(
 
 # Each slot's distance from the middle of the window, in minutes.
 DISTANCES = [(index - (SLOTS - 1) / 2) * STEP / MINUTE for index in range(SLOTS)]
+
+
+def at_share(share: float) -> Callable[[Sequence[float]], float]:
+    """A percentile: between the two closest ranks, in proportion."""
+
+    def of(values: Sequence[float]) -> float:
+        rank = share * (len(values) - 1)
+        below = math.floor(rank)
+        low, high = sorted(values)[below], sorted(values)[math.ceil(rank)]
+        return low + (high - low) * (rank - below)
+
+    return of
+
+
+def slope_of(values: Sequence[float]) -> float:
+    weighted = sum(distance * value for distance, value in zip(DISTANCES, values, strict=True))
+    return weighted / sum(distance * distance for distance in DISTANCES)
+
+
+def rate_of(values: Sequence[float]) -> float:
+    rises = [now - old if now >= old else now for old, now in itertools.pairwise(values)]
+    return sum(rises) * 1000 / ((len(values) - 1) * STEP)
+
+
 AGGREGATES: dict[Aggregate, Callable[[Sequence[float]], float]] = {
     Aggregate.MEAN: lambda values: sum(values) / len(values),
     Aggregate.MAX: max,
     Aggregate.MIN: min,
-    Aggregate.SLOPE: lambda values: (
-        sum(distance * value for distance, value in zip(DISTANCES, values, strict=True))
-        / sum(distance * distance for distance in DISTANCES)
-    ),
+    Aggregate.P50: at_share(0.5),
+    Aggregate.P90: at_share(0.9),
+    Aggregate.P95: at_share(0.95),
+    Aggregate.P99: at_share(0.99),
+    Aggregate.LAST: lambda values: values[-1],
+    Aggregate.SLOPE: slope_of,
+    Aggregate.RATE: rate_of,
 }
+LINES = (Aggregate.SLOPE, Aggregate.FORECAST)
+
+
+def over_time(condition: MetricCondition, values: Sequence[float]) -> float:
+    if condition.over_time is not Aggregate.FORECAST:
+        return AGGREGATES[condition.over_time](values)
+    distance = DISTANCES[-1] + condition.ahead_ms / MINUTE
+    return sum(values) / len(values) + slope_of(values) * distance
+
+
+def rises_with(condition: MetricCondition, slot: int) -> bool:
+    """Whether a higher figure in this slot makes the line's value higher."""
+    alone = [float(index == slot) for index in range(SLOTS)]
+    return over_time(condition, alone) > 1e-9
+
+
 HOLDS: dict[Comparison, Callable[[float, float], bool]] = {
     Comparison.ABOVE: lambda value, bound: value > bound,
     Comparison.BELOW: lambda value, bound: value < bound,
     Comparison.AT_LEAST: lambda value, bound: value >= bound,
     Comparison.AT_MOST: lambda value, bound: value <= bound,
 }
-ACROSS = [Aggregate.MEAN, Aggregate.MAX, Aggregate.MIN]
 CAPPED = {"throttled_percent", "cpu_percent", "memory_percent"}
 
 
@@ -157,43 +205,55 @@ def is_bounded(metric: str, of: Service) -> bool:
     return metric in CAPPED
 
 
+def ready_figures(
+    world: World, metric: str, of: Service, index: int, warm_up_ms: int
+) -> list[float | None]:
+    """What the tasks that were ready in a slot showed, by task id."""
+    begin_ms = (SLOT - SLOTS + index) * STEP
+    ready = []
+    for name in sorted(world.samples):
+        span = world.span(name)
+        assert span.running_from_ms is not None
+        is_ready = span.running_from_ms + warm_up_ms <= begin_ms
+        still = span.ended_ms is None or begin_ms + STEP <= span.ended_ms
+        if world.owner(name) == of.id and is_ready and still:
+            ready.append(figure(metric, world.samples[name][index], of))
+    return ready
+
+
+def rounded(condition: MetricCondition, value: float) -> float:
+    changes = (*LINES, Aggregate.RATE)
+    if condition.metric == "memory_bytes" and condition.over_time in changes:
+        return round(value)
+    return round(value, 6 if condition.over_time in (Aggregate.SLOPE, Aggregate.RATE) else 3)
+
+
 def expected(
     world: World, condition: MetricCondition, of: Service, *, warm_up_ms: int = 0
 ) -> tuple[Verdict, float]:
     high = condition.comparison in (Comparison.ABOVE, Comparison.AT_LEAST)
-    bounded, slope = is_bounded(condition.metric, of), condition.over_time is Aggregate.SLOPE
-    cap = 100.0 if slope else max(100.0, condition.threshold)
-    per_slot, sampled_slots, gap = [], 0, False
+    line, rate = condition.over_time in LINES, condition.over_time is Aggregate.RATE
+    needs_cap = line or rate or not high
+    bounded = is_bounded(condition.metric, of) and not rate
+    cap = 100.0 if line else max(100.0, condition.threshold)
+    per_slot, sampled_slots, gap, sampled = [], 0, False, False
     for index in range(SLOTS):
-        begin_ms = (SLOT - SLOTS + index) * STEP
-        ready = []
-        rises = DISTANCES[index] > 0
-        fill = cap if (rises is not high if slope else not high) else 0.0
-        for name in sorted(world.samples):
-            span = world.span(name)
-            assert span.running_from_ms is not None
-            is_ready = span.running_from_ms + warm_up_ms <= begin_ms
-            still = span.ended_ms is None or begin_ms + STEP <= span.ended_ms
-            if world.owner(name) == of.id and is_ready and still:
-                ready.append(figure(condition.metric, world.samples[name][index], of))
+        ready = ready_figures(world, condition.metric, of, index, warm_up_ms)
+        fill = cap if (not line or rises_with(condition, index)) is not high else 0.0
         gap = gap or None in ready or not ready
-        known = [value for value in ready if value is not None]
-        if not known:
-            per_slot.append(fill)
-            continue
-        sampled_slots += 1
+        sampled = any(value is not None for value in ready)
+        sampled_slots += sampled
         filled = [fill if value is None else value for value in ready]
-        if bounded and (slope or not high):
+        if bounded and needs_cap:
             filled = [min(value, cap) for value in filled]
-        per_slot.append(AGGREGATES[condition.over_tasks](filled))
-    if sampled_slots < 0.8 * SLOTS:
+        per_slot.append(AGGREGATES[condition.over_tasks](filled) if sampled else fill)
+    if sampled_slots < 0.8 * SLOTS or (gap and needs_cap and not bounded):
         return Verdict.NO_DATA, 0.0
-    if gap and not bounded and (slope or not high):
+    if condition.over_time is Aggregate.LAST and not sampled:
         return Verdict.NO_DATA, 0.0
-    decimals = 3 if not slope else 0 if condition.metric == "memory_bytes" else 6
-    value = round(AGGREGATES[condition.over_time](per_slot), decimals)
-    return (Verdict.TRUE if HOLDS[condition.comparison](value, condition.threshold) else
-            Verdict.FALSE), value  # fmt: skip
+    value = rounded(condition, over_time(condition, per_slot))
+    holds = HOLDS[condition.comparison](value, condition.threshold)
+    return (Verdict.TRUE if holds else Verdict.FALSE), value
 
 
 # strategies: figures that are exact in binary, so that the reference rounds alike
@@ -204,8 +264,9 @@ conditions = st.builds(
     st.sampled_from([OVER, OVER - 1, OVER - STEP + 1]),
     st.sampled_from(Comparison),
     st.sampled_from([-20.0, 0.0, 5.0, 20.0, 50.0, 100.0, 130.0]),
-    st.sampled_from(ACROSS),
+    st.sampled_from(OVER_TASKS),
     st.sampled_from(Aggregate),
+    st.sampled_from([0, STEP, 2 * MINUTE]),
 )
 limited = st.sampled_from(
     [
@@ -232,10 +293,12 @@ def worlds(draw: st.DrawFn) -> World:
     )
 
 
+@pytest.mark.parametrize("aggregate", Aggregate)
 @given(worlds(), conditions)
 def test_readings_are_those_of_the_obvious_reference(
-    world: World, condition: MetricCondition
+    aggregate: Aggregate, world: World, asked: MetricCondition
 ) -> None:
+    condition = dataclasses.replace(asked, over_time=aggregate)
     verdict, value = expected(world, condition, world.services[0])
     reading = read(world, condition)["web"]
     assert reading.verdict is verdict
@@ -246,10 +309,19 @@ def test_readings_are_those_of_the_obvious_reference(
 full = st.lists(present, min_size=SLOTS, max_size=SLOTS)
 
 
+@pytest.mark.parametrize("comparison", Comparison)
+@pytest.mark.parametrize("aggregate", Aggregate)
+@settings(max_examples=15)
 @given(st.lists(full, min_size=1, max_size=3), conditions, limited, st.data())
 def test_removing_a_sample_never_turns_what_is_not_true_into_true(
-    figures: list[list[float]], condition: MetricCondition, of: Service, data: st.DataObject
+    aggregate: Aggregate,
+    comparison: Comparison,
+    figures: list[list[float]],
+    asked: MetricCondition,
+    of: Service,
+    data: st.DataObject,
 ) -> None:
+    condition = dataclasses.replace(asked, over_time=aggregate, comparison=comparison)
     whole = World({f"web.{n}": row for n, row in enumerate(figures)}, (of,))
     before = read(whole, condition)["web"].verdict
     places = [(n, slot) for n in range(len(figures)) for slot in range(SLOTS)]
@@ -279,7 +351,7 @@ def holds(condition: Condition, world: World) -> bool:
             return any(holds(each, world) for each in conditions)
         case MetricCondition():
             return read(world, condition)["web"].verdict is Verdict.TRUE
-        case Combined() | EventCondition():
+        case Combined() | EventCondition() | SourceCondition():
             raise AssertionError(condition)
 
 
@@ -396,6 +468,20 @@ def test_less_than_four_slots_of_five_is_no_data(
 ) -> None:
     row = [None] * missing + [50.0] * (SLOTS - missing)
     assert of_one(row, condition).verdict is verdict
+
+
+@pytest.mark.parametrize("comparison", Comparison)
+def test_the_last_of_a_gap_is_no_data(comparison: Comparison) -> None:
+    condition = metric_condition(
+        "throttled_percent", OVER, comparison, 50.0, over_time=Aggregate.LAST
+    )
+    assert of_one([90.0] * 4 + [None], condition) == Reading(Verdict.NO_DATA, 0.0)
+    assert of_one([None, 90.0, 90.0, 90.0, 60.0], condition).value == 60.0
+
+
+def test_a_threshold_that_cannot_be_added_up_is_no_data_where_it_is_filled_in() -> None:
+    condition = metric_condition("throttled_percent", OVER, Comparison.BELOW, 1.7e308)
+    assert of_one([40.0] * 4 + [None], condition) == Reading(Verdict.NO_DATA, 0.0)
 
 
 def test_coverage_counts_slots_and_not_tasks() -> None:
@@ -561,7 +647,7 @@ def test_what_a_limit_bounds_is_filled_in_below_too(metric: str) -> None:
 @pytest.mark.parametrize(
     ("comparison", "value"), [(Comparison.ABOVE, 40.0), (Comparison.BELOW, 60.0)]
 )
-@pytest.mark.parametrize("over_tasks", ACROSS)
+@pytest.mark.parametrize("over_tasks", OVER_TASKS)
 def test_a_slot_before_any_task_was_ready_counts_as_missing(
     over_tasks: Aggregate, comparison: Comparison, value: float
 ) -> None:
@@ -570,7 +656,7 @@ def test_a_slot_before_any_task_was_ready_counts_as_missing(
     assert read(world, condition)["web"].value == value
 
 
-@pytest.mark.parametrize("over_tasks", ACROSS)
+@pytest.mark.parametrize("over_tasks", OVER_TASKS)
 def test_a_task_that_is_not_ready_weighs_nothing(over_tasks: Aggregate) -> None:
     condition = metric_condition("throttled_percent", OVER, Comparison.ABOVE, 10.0, over_tasks)
     for strange in (0.0, 100.0):

@@ -20,9 +20,11 @@ from autoheal.core.rule import (
     Leaf,
     MetricCondition,
     Rule,
+    SourceCondition,
     leaves,
 )
 from autoheal.core.state import Lane, ServiceState
+from autoheal.core.view.aggregates import OF_LINE
 from autoheal.core.view.fold import Happening, Snapshot
 from autoheal.core.view.readings import Reading
 from autoheal.metrics import METRIC_BY_NAME
@@ -84,11 +86,8 @@ def is_counting(rule: Rule, service: Service, state: ServiceState, now: Now) -> 
 
 
 def waits_for_a_slope(rule: Rule, state: ServiceState, now_ms: int) -> bool:
-    """Whether a slope that the rule looks at cannot be told yet, because the service changed."""
-    return any(
-        isinstance(leaf, MetricCondition) and _spans_a_change(leaf, state, now_ms)
-        for leaf in leaves(rule.when)
-    )
+    """Whether a line that the rule looks at cannot be told yet, because the service changed."""
+    return any(_spans_a_change(leaf, state, now_ms) for leaf in leaves(rule.when))
 
 
 def counted(
@@ -106,9 +105,9 @@ def _evaluate(
     condition: Condition, rule: Rule, service: Service, state: ServiceState, now: Now
 ) -> Reading:
     match condition:
-        case MetricCondition() if _spans_a_change(condition, state, now[0]):
+        case MetricCondition() | SourceCondition() if _spans_a_change(condition, state, now[0]):
             return Reading(Verdict.NO_DATA, 0.0)
-        case MetricCondition():
+        case MetricCondition() | SourceCondition():
             return now[1].readings[condition].of(service.id)
         case EventCondition():
             count = len(_happenings(condition, rule, service, state, now))
@@ -121,13 +120,18 @@ def _evaluate(
             return Reading(_combined(condition.combinator, verdicts), 0.0)
 
 
-def _spans_a_change(condition: MetricCondition, state: ServiceState, now_ms: int) -> bool:
-    """Whether a slope reaches back past a change of the service: a step is no climb."""
-    if condition.over_time is not Aggregate.SLOPE:
+def _spans_a_change(leaf: Leaf, state: ServiceState, now_ms: int) -> bool:
+    """Whether a slope or forecast reaches back past a change of the service: a step is no climb.
+
+    What a source tells of the whole service does not step when its tasks are replaced.
+    """
+    if isinstance(leaf, EventCondition) or leaf.over_time not in OF_LINE:
+        return False
+    if isinstance(leaf, SourceCondition) and not leaf.per_task:
         return False
     rolled_ms = state.lane(Lane.RULES).rolled_ms or 0
     changed_ms = max(state.deployed_ms, state.operated_ms or 0, rolled_ms)
-    return now_ms - changed_ms < condition.over_ms
+    return now_ms - changed_ms < leaf.over_ms
 
 
 def _combined(combinator: Combinator, verdicts: Iterator[Verdict]) -> Verdict:
@@ -181,12 +185,27 @@ def _what(leaf: Leaf) -> str:
     over = format_duration(leaf.over_ms)
     if isinstance(leaf, EventCondition):
         return f"{leaf.event}{_narrowed(leaf)} events in {over}"
-    if leaf.over_time is Aggregate.SLOPE:
-        return f"{_across(leaf)}slope of {leaf.metric} per minute over {over}"
-    return f"{_across(leaf)}{leaf.over_time} {leaf.metric} over {over}"
+    match leaf.over_time:
+        case Aggregate.SLOPE:
+            figure = f"slope of {_figure(leaf)} per minute"
+        case Aggregate.RATE:
+            figure = f"rate of {_figure(leaf)} per second"
+        case Aggregate.FORECAST:
+            figure = f"forecast of {_figure(leaf)} in {format_duration(leaf.ahead_ms)}"
+        case _:
+            figure = f"{leaf.over_time} {_figure(leaf)}"
+    return f"{_across(leaf)}{figure} over {over}"
 
 
-def _across(leaf: MetricCondition) -> str:
+def _figure(leaf: MetricCondition | SourceCondition) -> str:
+    if isinstance(leaf, MetricCondition):
+        return leaf.metric
+    return f"{leaf.source} per task" if leaf.per_task else leaf.source
+
+
+def _across(leaf: MetricCondition | SourceCondition) -> str:
+    if isinstance(leaf, SourceCondition):
+        return ""
     plain = METRIC_BY_NAME[leaf.metric].of_service or leaf.over_tasks == leaf.over_time
     return "" if plain else f"{leaf.over_tasks} over tasks, "
 

@@ -11,21 +11,33 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from autoheal import records
+from autoheal.actions.track import Track
 from autoheal.core.limits import Limits
-from autoheal.core.rule import MetricCondition, RuleSet
+from autoheal.core.rule import RuleSet
 from autoheal.core.view.happenings import UNHEALTHY, Happening, Happenings, tasks_of
 from autoheal.core.view.node_window import NodeLoad, NodeWindow
-from autoheal.core.view.readings import Frame, Readings
+from autoheal.core.view.readings import FigureCondition, Frame, Readings
 from autoheal.core.view.service_series import BLIND, HEARD_BY, ServiceSeries
 from autoheal.core.view.service_tasks import ServiceTasks, tasks_by_service
+from autoheal.core.view.source_window import SourceState, SourceWindow
 from autoheal.core.view.swarm_view import SwarmView
 from autoheal.core.view.task_rows import TaskRows
+from autoheal.core.view.track_readings import Tracked, TrackedTarget, TrackFrame
 from autoheal.core.view.window import Window
 from autoheal.errors import BadRecordError
 from autoheal.metrics import METRIC_BY_NAME
 from autoheal.model import Command, Intent, Inventory, Node, Outcome, Service
 
-__all__ = ["Dated", "Fold", "Happening", "NodeLoad", "ServiceTasks", "Snapshot"]
+__all__ = [
+    "Dated",
+    "Fold",
+    "Happening",
+    "NodeLoad",
+    "ServiceTasks",
+    "Snapshot",
+    "SourceState",
+    "Tracked",
+]
 
 # Outcomes, intents and commands are kept this long: longer than an engine may hold still (one
 # window, which is at most a day), because what was not decided on is still news then.
@@ -51,7 +63,8 @@ class Snapshot:
 
     `events` holds what happened per (kind, service), in order; `outcomes`, `intents` and `commands`
     are those of the recent past, older than this tick. `tasks` and `loads` have no entry where
-    nothing is known. `nodes` are in the order of their ids.
+    nothing is known. `nodes` are in the order of their ids. `sources` tells of every source by
+    name, `tracked` of every target per service that its rule matches.
     """
 
     epoch: int
@@ -60,7 +73,9 @@ class Snapshot:
     nodes: tuple[Node, ...]
     tasks: Mapping[str, ServiceTasks]
     loads: Mapping[str, NodeLoad]
-    readings: Mapping[MetricCondition, Readings]
+    readings: Mapping[FigureCondition, Readings]
+    sources: Mapping[str, SourceState]
+    tracked: Mapping[TrackedTarget, Tracked]
     events: Mapping[tuple[str, str], Sequence[Happening]]
     outcomes: Sequence[Dated[Outcome]]
     intents: Sequence[Dated[Intent]]
@@ -77,6 +92,7 @@ class Fold:
         records.OUTCOMES,
         records.INTENTS,
         records.COMMANDS,
+        records.SOURCES,
     )
 
     def __init__(self, rules: RuleSet, limits: Limits) -> None:
@@ -88,6 +104,9 @@ class Fold:
             step_ms=limits.step_ms,
             mean_ms=limits.saturated_window_ms,
             longest_ms=rules.longest_window_ms,
+        )
+        self.sources = SourceWindow(
+            rules.sources, step_ms=limits.step_ms, longest_ms=rules.longest_source_window_ms
         )
         self._rules = rules
         self._limits = limits
@@ -128,6 +147,8 @@ class Fold:
                 self._intents.append(Dated(ms, records.unpack_intent(fields)))
             case records.COMMANDS:
                 self._commands.append(Dated(ms, records.unpack_command(fields)))
+            case records.SOURCES:
+                self.sources.fold(records.unpack_source(fields), at_ms)
             case _:
                 raise BadRecordError(f"a stream that is not folded: {stream}")
 
@@ -150,7 +171,8 @@ class Fold:
         services = _by_id(self.swarm.services)
         events = self._happenings.by_kind(now_ms)
         unhealthy = tasks_of(UNHEALTHY, events)
-        frame = self._frame(services, now_ms, unhealthy)
+        rows = TaskRows(self.window, services, self.swarm.spans, warm_up_ms=self._limits.warm_up_ms)
+        frame = self._frame(rows, services, now_ms, unhealthy)
         return Snapshot(
             epoch=epoch,
             inventory_at_ms=self.swarm.seen_at_ms or 0,
@@ -163,23 +185,52 @@ class Fold:
                 unhealthy=unhealthy,
             ),
             loads=self.nodes.loads(now_ms),
-            readings={each: frame.read(each) for each in self._rules.metric_conditions},
+            readings={each: frame.read(each) for each in self._figure_conditions},
+            sources=self.sources.states(now_ms),
+            tracked=self._tracked(rows, services, now_ms),
             events=events,
             outcomes=_since(self._outcomes, since_ms),
             intents=_since(self._intents, since_ms),
             commands=_since(self._commands, since_ms),
         )
 
-    def _frame(self, services: Sequence[Service], now_ms: int, unhealthy: Collection[str]) -> Frame:
-        warm_up_ms, step_ms = self._limits.warm_up_ms, self._limits.step_ms
-        rows = TaskRows(self.window, services, self.swarm.spans, warm_up_ms=warm_up_ms)
-        series = ServiceSeries(self.swarm, rows, self.nodes, services, self._limits, unhealthy)
-        return Frame(rows, series, now_ms=now_ms, step_ms=step_ms)
+    @property
+    def _figure_conditions(self) -> tuple[FigureCondition, ...]:
+        return self._rules.metric_conditions + self._rules.source_conditions
+
+    def _frame(
+        self,
+        rows: TaskRows,
+        services: Sequence[Service],
+        now_ms: int,
+        unhealthy: Collection[str],
+    ) -> Frame:
+        limits = self._limits
+        series = ServiceSeries(self.swarm, rows, self.nodes, services, limits, unhealthy)
+        return Frame(rows, series, self.sources, now_ms=now_ms, step_ms=limits.step_ms)
+
+    def _tracked(
+        self, rows: TaskRows, services: Sequence[Service], now_ms: int
+    ) -> dict[TrackedTarget, Tracked]:
+        targets = self._rules.targets
+        if not targets:
+            return {}
+        spans, step_ms = self.swarm.spans, self._limits.step_ms
+        frame = TrackFrame(targets, rows, spans, self.sources, now_ms=now_ms, step_ms=step_ms)
+        return {
+            (service.id, target): frame.read(target, service.id)
+            for rule in self._rules.rules
+            if isinstance(rule.then, Track)
+            for service in services
+            if rule.match.holds(service)
+            for target in rule.then.targets
+        }
 
     def forget(self, now_ms: int) -> None:
         """Drop what is older than any rule looks back; no later snapshot differs for it."""
         self.window.forget()
         self.nodes.forget()
+        self.sources.forget(now_ms)
         before_ms = now_ms - self._tasks_kept_ms
         held_ms = now_ms - self._limits.node_hold_ms
         self.swarm.forget(before_ms, downtimes_before_ms=min(before_ms, held_ms))

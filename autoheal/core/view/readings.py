@@ -1,36 +1,41 @@
-"""What each metric condition reads for every service at once, with missing data made conservative.
+"""What conditions on figures read for every service at once, with missing data made conservative.
 
 Per slot a condition's metric is one figure per service: aggregated over the ready tasks, ordered by
 task id, or of the service as a whole. Then it is aggregated over time. A ready task without a
 sample, and a slot without any figure, is filled in with the value least favourable to the
 condition: 0 where it asks for a high figure; where it asks for a low one, the cap or the threshold,
-whichever is higher. For a slope it is 0 or the cap, whichever of them in that slot leads away from
-the condition. To keep that the worst, figures above it are cut to it. Where nothing caps the figure
-neither a low condition nor a slope can be filled in: the reading is NO_DATA. So is one with real
-figures in less than 80 % of its slots. Results are quantised before they are compared, so that the
-order of addition never shows.
+whichever is higher. For a slope or a forecast it is 0 or the cap, whichever of them in that slot
+leads away from the condition. To keep that the worst, figures above it are cut to it. Where nothing
+caps the figure neither a low condition nor a line can be filled in: the reading is NO_DATA. Nor can
+a rate, for a figure that began anew in a gap looks like one that went on, nor the newest slot where
+that one alone counts. So is a reading with real figures in less than 80 % of its slots. Results are
+quantised before they are compared, so that the order of addition never shows.
+
+A source is read in the same way; nothing caps it. Per task it is divided, slot by slot, by the
+tasks that ran: where none did, or that is not known, there is no figure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from autoheal.core.rule import Aggregate, MetricCondition
+from autoheal.core.rule import Aggregate, MetricCondition, SourceCondition
+from autoheal.core.view.aggregates import OF_CHANGES, OF_LINE, line_weights, over_tasks, over_time
 from autoheal.core.view.ring import COVERAGE, complete_slots
 from autoheal.core.view.service_series import ServiceSeries
+from autoheal.core.view.source_window import SourceWindow
 from autoheal.core.view.task_rows import Booleans, Doubles, TaskRows
 from autoheal.metrics import METRIC_BY_NAME, Metric, Unit
 from autoheal.model import Service, Verdict
 
-DECIMALS = 3
-# A slope is small beside its figures: 1 % in an hour is 0.017 a minute. In bytes it is not, and
-# there what is left of the order of addition begins at the fifth decimal.
-SLOPE_DECIMALS = 6
-SLOPE_DECIMALS_OF_BYTES = 0
-MINUTE_MS = 60_000
+# How many digits a figure has before the point at most: no node has a terabyte of memory.
+DIGITS_OF_BYTES = 12
+DIGITS = 6
+
+FigureCondition = MetricCondition | SourceCondition
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,53 +88,92 @@ class _Fill:
 class Frame:
     """All that conditions look at, at one instant."""
 
-    def __init__(self, rows: TaskRows, series: ServiceSeries, *, now_ms: int, step_ms: int) -> None:
+    def __init__(
+        self,
+        rows: TaskRows,
+        series: ServiceSeries,
+        sources: SourceWindow,
+        *,
+        now_ms: int,
+        step_ms: int,
+    ) -> None:
         self._rows = rows
         self._series = series
+        self._sources = sources
         self._now_ms = now_ms
         self._step_ms = step_ms
 
-    def read(self, condition: MetricCondition) -> Readings:
+    def read(self, condition: FigureCondition) -> Readings:
         """The condition for every service, or, of tasks, for those that run or ran some."""
-        metric = METRIC_BY_NAME[condition.metric]
         slots = complete_slots(self._now_ms, condition.over_ms, self._step_ms)
-        services = self._series.services if metric.of_service else self._rows.services
-        fill = self._fill(metric, condition, services, len(slots))
+        if isinstance(condition, SourceCondition):
+            return self._of_source(condition, slots)
+        metric = METRIC_BY_NAME[condition.metric]
+        owner = self._series if metric.of_service else self._rows
+        capped = np.asarray([_is_capped(metric, each) for each in owner.services], dtype=bool)
+        fill = self._fill(condition, capped, metric.cap or 0.0, len(slots))
         if metric.of_service:
-            series = self._of_services(condition, slots, fill)
+            wants_high = condition.comparison.wants_high
+            series = _filled(self._series.of(metric.name, slots, wants_high=wants_high), fill)
         else:
             series = self._of_tasks(condition, slots, fill)
+        digits = DIGITS_OF_BYTES if metric.unit is Unit.BYTES else DIGITS
+        return self._judged(condition, series, fill, digits, owner.positions)
+
+    def _of_source(self, condition: SourceCondition, slots: range) -> Readings:
+        figures = self._sources.figures(condition.source, slots)
+        # The same figures, whoever asks, have the same digits.
+        digits = len(str(int(np.nan_to_num(figures).max())))
+        values = figures[:, None]
+        if condition.per_task:
+            running = self._series.running(slots)
+            values = values / np.where(running > 0, running, np.nan)
+        fill = self._fill(condition, np.zeros(values.shape[1], dtype=bool), 0.0, len(slots))
+        series, positions = _filled(values, fill), self._series.positions
+        return self._judged(condition, series, fill, digits, positions)
+
+    def _judged(
+        self,
+        condition: FigureCondition,
+        series: _Series,
+        fill: _Fill,
+        digits: int,
+        positions: Mapping[str, int],
+    ) -> Readings:
+        """The readings from figures per slot; a lone column is that of every service."""
         known = series.is_there.mean(axis=0) >= COVERAGE
         known &= fill.can_fill | series.is_whole.all(axis=0)
-        value = self._over_time(metric, condition.over_time, series.values)
-        if condition.over_time is Aggregate.SLOPE and len(slots) == 1:
+        if condition.over_time in OF_CHANGES and len(series.values) == 1:
             known[:] = False
+        if condition.over_time is Aggregate.LAST:
+            # What stands in for a gap would be all there is: it would end an alarm.
+            known &= series.is_there[-1]
+        # What is filled in may be as large as a threshold: sums of that may have no end.
+        with np.errstate(over="ignore", invalid="ignore"):
+            value = over_time(condition, series.values, step_ms=self._step_ms, digits=digits)
+        known &= np.isfinite(value)
         true = condition.comparison.operator(value, condition.threshold) & known
-        owner = self._series if metric.of_service else self._rows
-        return Readings(owner.positions, value, known, true)
+        every = len(positions)
+        return Readings(
+            positions,
+            np.broadcast_to(value, every),
+            np.broadcast_to(known, every),
+            np.broadcast_to(true, every),
+        )
 
-    def _fill(
-        self, metric: Metric, condition: MetricCondition, services: Sequence[Service], slots: int
-    ) -> _Fill:
-        wants_high, everywhere = condition.comparison.wants_high, np.ones(len(services), dtype=bool)
-        if condition.over_time is not Aggregate.SLOPE and wants_high:
-            return _Fill(np.zeros((slots, 1)), np.full(len(services), np.inf), everywhere)
-        capped = np.asarray([_is_capped(metric, service) for service in services], dtype=bool)
-        highest = metric.cap or 0.0
-        if condition.over_time is Aggregate.SLOPE:
-            against = (_weights(slots) > 0) != wants_high
-            values = np.where(against, highest, 0.0)
-        else:
-            highest = max(highest, condition.threshold)
-            values = np.full((slots, 1), highest)
-        return _Fill(values, np.where(capped, highest, np.inf), capped)
-
-    def _of_services(self, condition: MetricCondition, slots: range, fill: _Fill) -> _Series:
-        wants_high = condition.comparison.wants_high
-        values = self._series.of(condition.metric, slots, wants_high=wants_high)
-        there = ~np.isnan(values)
-        filled = np.where(there, np.minimum(values, fill.ceilings), fill.values)
-        return _Series(filled, there, there)
+    def _fill(self, condition: FigureCondition, capped: Booleans, cap: float, slots: int) -> _Fill:
+        """`cap` bounds the figures of the services that are `capped`."""
+        wants_high, aggregate = condition.comparison.wants_high, condition.over_time
+        nothing, endless = np.zeros((slots, 1)), np.full(len(capped), np.inf)
+        if aggregate is Aggregate.RATE:
+            return _Fill(nothing, endless, np.zeros(len(capped), dtype=bool))
+        if aggregate in OF_LINE:
+            against = (line_weights(condition, slots, self._step_ms) > 0) != wants_high
+            return _Fill(np.where(against, cap, 0.0), np.where(capped, cap, np.inf), capped)
+        if wants_high:
+            return _Fill(nothing, endless, np.ones(len(capped), dtype=bool))
+        highest = max(cap, condition.threshold)
+        return _Fill(nothing + highest, np.where(capped, highest, np.inf), capped)
 
     def _of_tasks(self, condition: MetricCondition, slots: range, fill: _Fill) -> _Series:
         rows = self._rows
@@ -143,37 +187,14 @@ class Frame:
             filled = np.minimum(filled, fill.ceilings[rows.owners])
         there = np.logical_or.reduceat(ready & ~missing, rows.starts, axis=1)
         lacking = np.logical_or.reduceat(ready & missing, rows.starts, axis=1)
-        per_slot = _over_tasks(condition.over_tasks, filled, ready, rows)
+        per_slot = over_tasks(condition.over_tasks, filled, ready, rows.starts)
         return _Series(np.where(there, per_slot, fill.values), there, there & ~lacking)
 
-    def _over_time(self, metric: Metric, aggregate: Aggregate, per_slot: Doubles) -> Doubles:
-        match aggregate:
-            case Aggregate.MEAN:
-                return _quantised(per_slot.mean(axis=0), DECIMALS)
-            case Aggregate.MAX:
-                return _quantised(per_slot.max(axis=0), DECIMALS)
-            case Aggregate.MIN:
-                return _quantised(per_slot.min(axis=0), DECIMALS)
-            case Aggregate.SLOPE:  # pragma: no branch  # mypy knows that there is no other
-                slope = _slope(per_slot) * MINUTE_MS / self._step_ms
-                is_bytes = metric.unit is Unit.BYTES
-                return _quantised(slope, SLOPE_DECIMALS_OF_BYTES if is_bytes else SLOPE_DECIMALS)
 
-
-def _over_tasks(aggregate: Aggregate, filled: Doubles, ready: Booleans, rows: TaskRows) -> Doubles:
-    starts = rows.starts
-    # A slot without a ready task is 0 / 0 here, and replaced by the fill afterwards.
-    with np.errstate(invalid="ignore", divide="ignore"):
-        match aggregate:
-            case Aggregate.MEAN:
-                total = np.add.reduceat(np.where(ready, filled, 0.0), starts, axis=1)
-                return np.asarray(total / np.add.reduceat(ready, starts, axis=1, dtype=float))
-            case Aggregate.MAX:
-                return np.maximum.reduceat(np.where(ready, filled, -np.inf), starts, axis=1)
-            case Aggregate.MIN:
-                return np.minimum.reduceat(np.where(ready, filled, np.inf), starts, axis=1)
-            case Aggregate.SLOPE:  # pragma: no branch  # mypy knows that there is no other
-                raise ValueError("a slope is over time, not over tasks")
+def _filled(values: Doubles, fill: _Fill) -> _Series:
+    there = ~np.isnan(values)
+    filled = np.where(there, np.minimum(values, fill.ceilings), fill.values)
+    return _Series(filled, there, there)
 
 
 def _is_capped(metric: Metric, service: Service) -> bool:
@@ -185,23 +206,3 @@ def _is_capped(metric: Metric, service: Service) -> bool:
             return service.memory_limit is not None
         case _:
             return metric.cap is not None
-
-
-def _weights(slots: int) -> Doubles:
-    """Twice each slot's distance from the middle: whole numbers, so that what is even sums to 0."""
-    return np.arange(slots, dtype=np.float64)[:, None] * 2 - (slots - 1)
-
-
-def _slope(per_slot: Doubles) -> Doubles:
-    """The least-squares slope per slot: sum(x y) / sum(x x), x being the distance from the middle.
-
-    Sums of products by rows: their order does not depend on how many services there are.
-    """
-    slots = len(per_slot)
-    total = (_weights(slots) * per_slot).sum(axis=0)
-    return np.asarray(6.0 * total / max(1, slots * (slots * slots - 1)))
-
-
-def _quantised(values: Doubles, decimals: int) -> Doubles:
-    """Rounded, and without the sign of a zero."""
-    return np.asarray(np.round(values, decimals) + 0.0)

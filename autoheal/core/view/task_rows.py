@@ -39,6 +39,7 @@ class TaskRows:
         )  # fmt: skip
         ids = np.asarray([service for service, _, _ in found], dtype=np.str_)
         names, self.starts, self.owners = np.unique(ids, return_index=True, return_inverse=True)
+        self._ends = np.append(self.starts[1:], len(found))
         self.services = [by_id[str(name)] for name in names]
         self.positions = {service.id: place for place, service in enumerate(self.services)}
         columns = (window.column(task) for _, task, _ in found)
@@ -50,6 +51,22 @@ class TaskRows:
             [NEVER_MS if span.ended_ms is None else span.ended_ms for _, _, span in found],
             dtype=np.int64,
         )
+
+    @property
+    def runs(self) -> Booleans:
+        """Rows: whether the task has not ended."""
+        return np.asarray(self._ended_ms == NEVER_MS)
+
+    def of(self, service: str) -> range:
+        """The rows of one service."""
+        place = self.positions.get(service)
+        if place is None:
+            return range(0)
+        return range(int(self.starts[place]), int(self._ends[place]))
+
+    def warm(self, now_ms: int) -> Booleans:
+        """Rows: whether the task is warmed up at `now_ms`."""
+        return np.asarray(self._ready_ms <= now_ms)
 
     def ready(self, slots: range) -> Booleans:
         """Slots x rows: whether the task was warmed up for the whole slot."""
