@@ -5,8 +5,10 @@
 * `tree` reads one YAML document. What could make a file mean something other than it shows
   (aliases, merge keys, tags, other YAML versions) is refused there.
 * `fields` reads one map: which keys it may have, and the kind of value under each.
-* `language` says which maps there are, and builds the rules from them; `conditions` and `actions`
-  do so for a rule's `when` and `then`.
+* `language` says which maps there are, and builds the rules from them; `conditions`, `actions` (and
+  `tracking`), `matching` and `schedules` do so for a rule's `when`, `then`, `match` and `schedule`,
+  and `sources` for the figures from elsewhere.
+* `schema` says the same to editors, as JSON Schema, from the same shapes.
 * A mistake is noted and reading goes on, with a stand-in for the value. No stand-in is ever seen:
   if anything was noted, RuleFileError is raised with all of it. One slip of the writer gives one
   line: what follows from a noted mistake is not noted again.
@@ -18,10 +20,10 @@ spread over files make no difference.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from autoheal.core.rule import RuleSet
+from autoheal.core.rule import RuleSet, Source
 from autoheal.rulefile.files import read_texts
 from autoheal.rulefile.language import Reader
 from autoheal.rulefile.meaning import rule_set
@@ -32,10 +34,16 @@ __all__ = ["Loaded", "Mistake", "RuleFileError", "load", "parse"]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The rules, and the texts they were read from by file name, as they were on disk."""
+    """The rules, and the texts they were read from by file name, as they were on disk.
+
+    `sources` are all that the files define, by name, also those that no rule names. `places` tells
+    where each `rule NAME` and `source NAME` stands, as FILE:LINE:COLUMN.
+    """
 
     rules: RuleSet
     texts: Mapping[str, bytes]
+    sources: tuple[Source, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 def load(paths: Sequence[Path]) -> Loaded:
@@ -46,17 +54,24 @@ def load(paths: Sequence[Path]) -> Loaded:
     """
     notes = Notes()
     texts = read_texts(paths, notes)
-    return Loaded(_rules(texts, notes), texts)
+    reader = Reader(notes)
+    rules, sources = _read(texts, reader, notes)
+    return Loaded(rules, texts, sources, reader.places)
 
 
 def parse(texts: Mapping[str, bytes]) -> RuleSet:
     """The rules of these texts, by file name. Raises RuleFileError with every mistake."""
-    return _rules(texts, Notes())
+    notes = Notes()
+    rules, _ = _read(texts, Reader(notes), notes)
+    return rules
 
 
-def _rules(texts: Mapping[str, bytes], notes: Notes) -> RuleSet:
-    reader = Reader(notes)
+def _read(
+    texts: Mapping[str, bytes], reader: Reader, notes: Notes
+) -> tuple[RuleSet, tuple[Source, ...]]:
     for file, text in texts.items():
-        reader.read(file, text)
+        reader.open(file, text)
+    rules = reader.rules()
     notes.raise_if_any()
-    return rule_set(reader.rules)
+    sources = sorted(reader.sources, key=lambda source: source.name)
+    return rule_set(rules, sources), tuple(sources)

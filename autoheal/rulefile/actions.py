@@ -1,7 +1,8 @@
 """The `then` of a rule, and its `otherwise`.
 
 An action's keys are the fields of its dataclass (`int`, at least 1; `float`; `Size`; `Literal`
-words; within its `bounds`): a new action needs no change here.
+words; within its `bounds`): a new action needs no change here. Only `track`, whose parameters are
+maps and lists, has a reader of its own.
 """
 
 from __future__ import annotations
@@ -12,37 +13,47 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast, get_args, get_type_hints
 
 from autoheal.actions import ACTIONS, Action, Escalate, RaiseMemory
+from autoheal.actions.track import Track
 from autoheal.model import ActionKind
-from autoheal.rulefile.fields import Fields, Shape, Spot, open_map, word
+from autoheal.rulefile.fields import COUNT_MAX, Fields, Shape, Spot, open_map, word
 from autoheal.rulefile.mistakes import nearest, one_of
+from autoheal.rulefile.sources import SourceNames
+from autoheal.rulefile.tracking import TRACK_SHAPE, read_track
 from autoheal.rulefile.tree import Map, Scalar, described
 from autoheal.units import Size
 
-COUNT_MAX = 10_000
-
+TRACK = "track"
+ESCALATE = ActionKind.ESCALATE.value
+ACTION_WORDS = tuple(dict.fromkeys((*(kind.value for kind in ACTIONS), TRACK)))
 _SCALE_UP = ACTIONS[ActionKind.SCALE_UP].example
-_ESCALATE = ACTIONS[ActionKind.ESCALATE].example
-_ACTIONS = tuple(kind.value for kind in ACTIONS)
 
 
-def read_action(spot: Spot | None) -> Action | None:
+def read_action(spot: Spot | None, sources: SourceNames) -> Action | None:
     """The action at this spot; None, and noted, if it cannot be told which it is."""
-    return _read(spot, _ACTIONS, _SCALE_UP) if spot else None
+    return _read(spot, ACTION_WORDS, _SCALE_UP, sources) if spot else None
 
 
 def read_otherwise(spot: Spot | None) -> Escalate | None:
     """The escalation at this spot: what failed is left to people. None if the key is absent."""
-    action = _read(spot, (ActionKind.ESCALATE.value,), _ESCALATE) if spot else None
+    example = ACTIONS[ActionKind.ESCALATE].example
+    action = _read(spot, (ESCALATE,), example, SourceNames((), complete=True)) if spot else None
     return action if isinstance(action, Escalate) else None
 
 
-def _read(spot: Spot, choices: Sequence[str], example: str) -> Action | None:
-    kind = _kind(spot, choices, example)
-    fields = open_map(spot, _shape(ACTIONS[kind])) if kind else None
-    if kind is None or fields is None:
+def word_of(action: Action) -> str:
+    """What stands under `action` for this one."""
+    return TRACK if isinstance(action, Track) else action.kind.value
+
+
+def _read(spot: Spot, choices: Sequence[str], example: str, sources: SourceNames) -> Action | None:
+    name = _name(spot, choices, example)
+    fields = open_map(spot, action_shape(name)) if name else None
+    if name is None or fields is None:
         return None
+    if name == TRACK:
+        return read_track(fields, sources)
     noted = fields.noted
-    action = _build(ACTIONS[kind], fields)
+    action = _build(ACTIONS[ActionKind(name)], fields)
     if fields.noted == noted and _raises_nothing(action):
         spot.note("this never raises the limit", "give a factor above 1, or an add above 0B")
     return action
@@ -52,7 +63,7 @@ def _raises_nothing(action: Action) -> bool:
     return isinstance(action, RaiseMemory) and action.factor == 1 and action.add == 0
 
 
-def _kind(spot: Spot, choices: Sequence[str], example: str) -> ActionKind | None:
+def _name(spot: Spot, choices: Sequence[str], example: str) -> str | None:
     """The action that is meant; None, and noted, if that cannot be told."""
     node = spot.node
     if not isinstance(node, Map):
@@ -67,19 +78,20 @@ def _kind(spot: Spot, choices: Sequence[str], example: str) -> ActionKind | None
     return None
 
 
-def _named(spot: Spot, choices: Sequence[str]) -> ActionKind | None:
+def _named(spot: Spot, choices: Sequence[str]) -> str | None:
     text = spot.node.text if isinstance(spot.node, Scalar) else ""
-    if text in _ACTIONS and text not in choices:
+    if text in ACTION_WORDS and text not in choices:
         spot.note(f"{text} cannot stand here", one_of(choices))
         return None
-    name = word(spot, "action", choices) or nearest(text, choices)
-    return ActionKind(name) if name else None
+    return word(spot, "action", choices) or nearest(text, choices)
 
 
-def _shape(action: type[Action]) -> Shape:
+def action_shape(name: str) -> Shape:
     """The keys that an action's parameters make; those without a default are required."""
-    parameters = _parameters(action)
-    keys = ("action", *(field.name for field in parameters))
+    if name == TRACK:
+        return TRACK_SHAPE
+    action = ACTIONS[ActionKind(name)]
+    keys = ("action", *(field.name for field in parameters(action)))
     return Shape(keys, ("action", *_required(action)), action.example)
 
 
@@ -87,12 +99,13 @@ def _required(action: type[Action]) -> list[str]:
     missing = dataclasses.MISSING
     return [
         field.name
-        for field in _parameters(action)
+        for field in parameters(action)
         if field.default is missing and field.default_factory is missing
     ]
 
 
-def _parameters(action: type[Action]) -> tuple[dataclasses.Field[Any], ...]:
+def parameters(action: type[Action]) -> tuple[dataclasses.Field[Any], ...]:
+    """The fields of an action that a rule can give."""
     # That each action is a dataclass, its base class cannot say.
     return dataclasses.fields(cast("Any", action))
 
@@ -102,7 +115,7 @@ def _build(action: type[Action], fields: Fields) -> Action:
     required = _required(action)
     values = {
         field.name: _value(fields, field.name, types[field.name], action.bounds.get(field.name))
-        for field in _parameters(action)
+        for field in parameters(action)
         if field.name in required or fields.spot(field.name)
     }
     return cast("Callable[..., Action]", action)(**values)

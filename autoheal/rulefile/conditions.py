@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from autoheal.core.rule import (
+    OVER_TASKS,
     Aggregate,
     Combinator,
     Combined,
@@ -17,47 +19,67 @@ from autoheal.core.rule import (
     EventCondition,
     Leaf,
     MetricCondition,
+    SourceCondition,
     leaves,
     negated,
 )
 from autoheal.metrics import EVENT_BY_NAME, EVENTS, METRIC_BY_NAME, REJECTIONS, EventName
-from autoheal.rulefile.fields import Fields, Shape, Spot, open_list, open_map
-from autoheal.rulefile.mistakes import nearest, one_of, shown
-from autoheal.rulefile.tree import Items, Map, Scalar, described
+from autoheal.rulefile.fields import Fields, Shape, Spot, open_items, open_map
+from autoheal.rulefile.kinds import Kinds
+from autoheal.rulefile.sources import SourceNames, read_per_task, source_name
+from autoheal.rulefile.tree import Scalar, described
 
 WINDOW_MS_MAX = 24 * 3_600_000
 LEVELS_MAX = 5
 LEAVES_MAX = 20
 EXIT_CODE_MAX = 255
+AHEAD_MS_MIN = 1_000
+AHEAD_MS_MAX = 24 * 3_600_000
 
 _METRIC = "{metric: cpu_percent, over: 2m, above: 80}"
 _EVENT = "{event: oom_killed, over: 10m, at_least: 1}"
-_COMPARISONS = tuple(comparison.value for comparison in Comparison)
-_OVER_TIME = tuple(aggregate.value for aggregate in Aggregate)
-_OVER_TASKS = tuple(name for name in _OVER_TIME if name != Aggregate.SLOPE)
-_EXIT_CODES = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
-# The nearest known word to `and` is `any`, which would turn the meaning round.
-_OTHER_WORDS = {"and": "all", "or": "any"}
+_SOURCE = "{source: jobs, over: 1m, above: 500}"
+COMPARISONS = tuple(comparison.value for comparison in Comparison)
+OVER_TIME_WORDS = tuple(aggregate.value for aggregate in Aggregate)
+OVER_TASKS_WORDS = tuple(aggregate.value for aggregate in OVER_TASKS)
+EXIT_CODES = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 
 UNREAD = EventCondition("", 0, Comparison.ABOVE, 0.0)  # stands in for what could not be read
 _ONE_EVENT = {Comparison.ABOVE: 0, Comparison.AT_LEAST: 1}
 
-_METRIC_SHAPE = Shape(
-    ("metric", "over", *_COMPARISONS, "over_tasks", "over_time"), ("metric", "over"), _METRIC
+METRIC_SHAPE = Shape(
+    ("metric", "over", *COMPARISONS, "over_tasks", "over_time", "ahead"),
+    ("metric", "over"),
+    _METRIC,
 )
-_EVENT_SHAPE = Shape(
-    ("event", "over", *_COMPARISONS, "exit_code", "reason"), ("event", "over"), _EVENT
+SOURCE_SHAPE = Shape(
+    ("source", "over", *COMPARISONS, "over_time", "ahead", "per"), ("source", "over"), _SOURCE
 )
-_ALL_SHAPE = Shape(("all",), ("all",), f"{{all: [{_METRIC}, {_EVENT}]}}")
-_ANY_SHAPE = Shape(("any",), ("any",), f"{{any: [{_METRIC}, {_EVENT}]}}")
-_NOT_SHAPE = Shape(("not",), ("not",), f"{{not: {_EVENT}}}")
+EVENT_SHAPE = Shape(
+    ("event", "over", *COMPARISONS, "exit_code", "reason"), ("event", "over"), _EVENT
+)
+ALL_SHAPE = Shape(("all",), ("all",), f"{{all: [{_METRIC}, {_EVENT}]}}")
+ANY_SHAPE = Shape(("any",), ("any",), f"{{any: [{_METRIC}, {_EVENT}]}}")
+NOT_SHAPE = Shape(("not",), ("not",), f"{{not: {_EVENT}}}")
 
 
-def read_condition(spot: Spot | None) -> Condition | None:
+@dataclass(frozen=True, slots=True)
+class _Within:
+    """What a condition stands in: so many others, and a set of files with these sources."""
+
+    level: int
+    sources: SourceNames
+
+    @property
+    def deeper(self) -> _Within:
+        return _Within(self.level + 1, self.sources)
+
+
+def read_condition(spot: Spot | None, sources: SourceNames) -> Condition | None:
     """The condition at this spot; None, and noted, if it cannot be told what it looks at."""
     if spot is None:
         return None
-    condition = _condition(spot, level=0)
+    condition = _condition(spot, _Within(0, sources))
     found = list(leaves(condition))
     if len(found) > LEAVES_MAX:
         spot.note(f"{len(found)} conditions are too many", f"at most {LEAVES_MAX} in one rule")
@@ -71,67 +93,58 @@ def _holds_always(leaf: Leaf) -> bool:
 
 
 def _is_read(leaf: Leaf) -> bool:
-    return bool(leaf.metric if isinstance(leaf, MetricCondition) else leaf.event)
+    if isinstance(leaf, MetricCondition):
+        return bool(leaf.metric)
+    return bool(leaf.source if isinstance(leaf, SourceCondition) else leaf.event)
 
 
-def _condition(spot: Spot, level: int) -> Condition:
-    """The condition at this spot, which lies within so many others."""
-    kind = _kind(spot)
+def _condition(spot: Spot, within: _Within) -> Condition:
+    """The condition at this spot."""
+    kind = _CONDITION.of(spot)
     if kind is None:
         return UNREAD
-    if kind in _NESTING and level == LEVELS_MAX:
+    if kind in _NESTING and within.level == LEVELS_MAX:
         spot.note("conditions are nested too deeply", f"at most {LEVELS_MAX} levels")
         return UNREAD
-    shape, build = _KINDS[kind]
+    shape, build = KINDS[kind]
     fields = open_map(spot, shape)
-    return build(fields, level) if fields else UNREAD
+    return build(fields, within) if fields else UNREAD
 
 
-def _kind(spot: Spot) -> str | None:
-    """The kind of condition that is meant; None, and noted, if that cannot be told."""
-    node = spot.node
-    if not isinstance(node, Map) or not node.entries:
-        if not isinstance(node, Map) or node.complete:
-            spot.note(f"{described(node)} is not a condition", f"such as {_METRIC}")
-        return None
-    keys = [key for key, _ in node.entries]
-    for key in keys:
-        if key.text in _KINDS:
-            if key is not keys[0]:
-                spot.at(key).note(f"'{key.text}' is the kind of condition", "write it first")
-            return key.text
-    return _guessed_kind(spot, keys, complete=node.complete)
-
-
-def _guessed_kind(spot: Spot, keys: list[Scalar], *, complete: bool) -> str | None:
-    first = keys[0].text
-    if first in _OTHER_WORDS:
-        hint = f"did you mean {_OTHER_WORDS[first]}?"
-        spot.at(keys[0]).note(f"unknown condition {first}", hint)
-        return None
-    # A misspelt kind is read as the one that was meant; it is noted as an unknown key.
-    guess = next(filter(None, (nearest(key.text, _KINDS) for key in keys)), None)
-    if guess is None and complete:
-        spot.at(keys[0]).note(f"unknown condition {shown(first)}", one_of(_KINDS))
-    return guess
-
-
-def _metric(fields: Fields, _: int) -> Condition:
+def _metric(fields: Fields, _: _Within) -> Condition:
     comparison, threshold = _comparison(fields)
     name = fields.word("metric", "metric", METRIC_BY_NAME)
     if name and METRIC_BY_NAME[name].of_service:
         fields.refuse("over_tasks", f"not for {name}", "it is one figure per service")
+    over_time, ahead_ms = _over_time(fields)
     return MetricCondition(
         metric=name or "",
         over_ms=_over(fields),
         comparison=comparison,
         threshold=threshold,
-        over_tasks=_aggregate(fields, "over_tasks", _OVER_TASKS),
-        over_time=_aggregate(fields, "over_time", _OVER_TIME),
+        over_tasks=Aggregate(
+            fields.word("over_tasks", "aggregate", OVER_TASKS_WORDS) or Aggregate.MEAN
+        ),
+        over_time=over_time,
+        ahead_ms=ahead_ms,
     )
 
 
-def _event(fields: Fields, _: int) -> Condition:
+def _source(fields: Fields, within: _Within) -> Condition:
+    comparison, threshold = _comparison(fields)
+    over_time, ahead_ms = _over_time(fields)
+    return SourceCondition(
+        source=source_name(fields.spot("source"), within.sources),
+        over_ms=_over(fields),
+        comparison=comparison,
+        threshold=threshold,
+        over_time=over_time,
+        ahead_ms=ahead_ms,
+        per_task=read_per_task(fields),
+    )
+
+
+def _event(fields: Fields, _: _Within) -> Condition:
     comparison, threshold = _comparison(fields)
     name = fields.word("event", "event", EVENT_BY_NAME)
     if name:
@@ -160,29 +173,27 @@ def _refuse_other_filters(fields: Fields, event: EventName) -> None:
             fields.refuse(key, f"not for {event.name}", f"only for {', '.join(takers)}")
 
 
-def _all(fields: Fields, level: int) -> Condition:
-    return Combined(Combinator.ALL, _members(fields.spot("all"), level))
+def _all(fields: Fields, within: _Within) -> Condition:
+    return Combined(Combinator.ALL, _members(fields.spot("all"), within))
 
 
-def _any(fields: Fields, level: int) -> Condition:
-    return Combined(Combinator.ANY, _members(fields.spot("any"), level))
+def _any(fields: Fields, within: _Within) -> Condition:
+    return Combined(Combinator.ANY, _members(fields.spot("any"), within))
 
 
-def _members(spot: Spot | None, level: int) -> tuple[Condition, ...]:
+def _members(spot: Spot | None, within: _Within) -> tuple[Condition, ...]:
     """The conditions of a list, one at least."""
     if spot is None:
         return (UNREAD,)
-    hint = f"such as [{_METRIC}, {_EVENT}]"
-    if isinstance(spot.node, Items) and not spot.node.nodes:
-        spot.note("the list of conditions is empty", hint)
-    return tuple(_condition(each, level + 1) for each in open_list(spot, hint)) or (UNREAD,)
+    each = open_items(spot, "conditions", f"{_METRIC}, {_EVENT}")
+    return tuple(_condition(one, within.deeper) for one in each) or (UNREAD,)
 
 
-def _not(fields: Fields, level: int) -> Condition:
+def _not(fields: Fields, within: _Within) -> Condition:
     spot = fields.spot("not")
     if spot is None:
         return UNREAD
-    condition = negated(_condition(spot, level + 1))
+    condition = negated(_condition(spot, within.deeper))
     if not any(map(_holds_always, leaves(condition))):
         return condition
     spot.note("its opposite asks for 0 events or more", "it would always hold; try below: 1")
@@ -190,13 +201,16 @@ def _not(fields: Fields, level: int) -> Condition:
 
 
 _NESTING = ("all", "any", "not")
-_KINDS: dict[str, tuple[Shape, Callable[[Fields, int], Condition]]] = {
-    "metric": (_METRIC_SHAPE, _metric),
-    "event": (_EVENT_SHAPE, _event),
-    "all": (_ALL_SHAPE, _all),
-    "any": (_ANY_SHAPE, _any),
-    "not": (_NOT_SHAPE, _not),
+KINDS: dict[str, tuple[Shape, Callable[[Fields, _Within], Condition]]] = {
+    "metric": (METRIC_SHAPE, _metric),
+    "event": (EVENT_SHAPE, _event),
+    "source": (SOURCE_SHAPE, _source),
+    "all": (ALL_SHAPE, _all),
+    "any": (ANY_SHAPE, _any),
+    "not": (NOT_SHAPE, _not),
 }
+# The nearest known word to `and` is `any`, which would turn the meaning round.
+_CONDITION = Kinds("condition", tuple(KINDS), _METRIC, {"and": "all", "or": "any"})
 
 
 def _over(fields: Fields) -> int:
@@ -205,7 +219,7 @@ def _over(fields: Fields) -> int:
 
 def _comparison(fields: Fields) -> tuple[Comparison, float]:
     """The comparison and its threshold; `above: 0` stands in for what could not be read."""
-    key = fields.exactly_one(_COMPARISONS)
+    key = fields.exactly_one(COMPARISONS, "there is no comparison")
     noted = fields.noted
     threshold = fields.number(key) if key else 0.0
     if key is None or fields.noted > noted:
@@ -213,8 +227,16 @@ def _comparison(fields: Fields) -> tuple[Comparison, float]:
     return Comparison(key), threshold
 
 
-def _aggregate(fields: Fields, key: str, choices: tuple[str, ...]) -> Aggregate:
-    return Aggregate(fields.word(key, "aggregate", choices) or Aggregate.MEAN)
+def _over_time(fields: Fields) -> tuple[Aggregate, int]:
+    """How the slots become one figure, and how far ahead of now; 0 unless it is a forecast."""
+    name = fields.word("over_time", "aggregate", OVER_TIME_WORDS)
+    if name == Aggregate.FORECAST:
+        fields.require("ahead", "how far ahead, such as ahead: 10m")
+    elif name or fields.spot("over_time") is None:
+        what = f"not for over_time: {name or Aggregate.MEAN.value}"
+        fields.refuse("ahead", what, f"only for over_time: {Aggregate.FORECAST}")
+    ahead_ms = fields.duration("ahead", least_ms=AHEAD_MS_MIN, most_ms=AHEAD_MS_MAX)
+    return Aggregate(name or Aggregate.MEAN), ahead_ms
 
 
 def _exit_codes(spot: Spot | None) -> tuple[int, int] | None:
@@ -222,7 +244,7 @@ def _exit_codes(spot: Spot | None) -> tuple[int, int] | None:
     if spot is None:
         return None
     node = spot.node
-    found = _EXIT_CODES.fullmatch(node.text) if isinstance(node, Scalar) else None
+    found = EXIT_CODES.fullmatch(node.text) if isinstance(node, Scalar) else None
     if found is None:
         spot.note(f"{described(node)} is not an exit code", 'such as 137 or "1-125"')
         return None

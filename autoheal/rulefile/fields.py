@@ -15,7 +15,8 @@ from autoheal.rulefile.mistakes import Mistake, Notes, nearest, one_of, quoted, 
 from autoheal.rulefile.tree import Items, Kind, Map, Node, Refused, Scalar, described
 from autoheal.units import format_duration, format_size, parse_duration, parse_size
 
-_QUANTITY_CHARACTERS_MAX = 32
+COUNT_MAX = 10_000  # of tasks
+QUANTITY_CHARACTERS_MAX = 32
 _WHOLE_CHARACTERS_MAX = 18
 
 
@@ -72,6 +73,41 @@ def open_list(spot: Spot, hint: str) -> list[Spot]:
     return [Spot(spot.file, f"{spot.path}[{number}]", node, spot.notes) for number, node in nodes]
 
 
+def open_items(spot: Spot, noun: str, example: str, most: int | None = None) -> list[Spot]:
+    """The spots of a list that has one item at least, and so many at most."""
+    each = open_list(spot, f"such as [{example}]")
+    if isinstance(spot.node, Items) and not each:
+        spot.note(f"the list of {noun} is empty", f"such as [{example}]")
+    if most is not None and len(each) > most:
+        spot.note(f"{len(each)} {noun} are too many", f"at most {most}")
+    return each
+
+
+def open_names(
+    spot: Spot, noun: str, pattern: re.Pattern[str], hint: str, example: str
+) -> dict[str, Spot]:
+    """The spots in a map whose keys are names of the writer's own; none, and noted, if it is none.
+
+    A name that is not of the pattern, or stands there twice, is noted and left out.
+    """
+    if not isinstance(spot.node, Map):
+        spot.note(f"{described(spot.node)} is not a map", f"such as {example}")
+        return {}
+    if not spot.node.entries and spot.node.complete:
+        spot.note("the map is empty", f"such as {example}")
+    lines: dict[str, int] = {}
+    found: dict[str, Spot] = {}
+    for key, value in spot.node.entries:
+        if key.text in lines:
+            spot.at(key).note(f"duplicate key {_key(key.text)}", f"first in line {lines[key.text]}")
+        elif not pattern.fullmatch(key.text):
+            spot.at(key).note(f"{quoted(key.text)} is not {noun}", hint)
+        else:
+            found[key.text] = spot.below(key.text, value)
+        lines.setdefault(key.text, key.line)
+    return found
+
+
 class Fields:
     """A map whose keys have been checked: unknown, duplicate and missing ones are noted.
 
@@ -86,8 +122,7 @@ class Fields:
         for key, value in node.entries:
             self._take(key, value)
         for name in shape.required:
-            if name not in self._entries and name not in self._excused:
-                spot.note(f"missing key '{name}'", f"such as {shape.example}")
+            self.require(name)
 
     def _take(self, key: Scalar, value: Node) -> None:
         name = key.text
@@ -112,6 +147,20 @@ class Fields:
             return None
         return self._spot.below(key, self._entries[key][1])
 
+    def is_excused(self, key: str) -> bool:
+        """Whether a key that is not there may have been meant by one that was refused."""
+        return key in self._excused
+
+    def require(self, key: str, hint: str = "") -> None:
+        """Note that a key is missing, if it is and nothing unknown was probably meant for it."""
+        if key not in self._entries and key not in self._excused:
+            self._spot.note(f"missing key '{key}'", hint or f"such as {self._shape.example}")
+
+    def require_one(self, keys: Sequence[str], what: str) -> None:
+        """Note `what` if none of these keys is there, nor was probably meant."""
+        if self._entries.keys().isdisjoint(keys) and self._excused.isdisjoint(keys):
+            self._spot.note(what, one_of(keys))
+
     def refuse(self, key: str, what: str, hint: str) -> None:
         """Note that this key may not stand here, if it does, and read on as if it did not."""
         spot = self.spot(key)
@@ -119,11 +168,13 @@ class Fields:
             spot.note(what, hint)
             del self._entries[key]
 
-    def exactly_one(self, keys: Sequence[str]) -> str | None:
-        """Which of these keys is there; None if it is not exactly one."""
+    def exactly_one(self, keys: Sequence[str], none: str) -> str | None:
+        """Which of these keys is there; None, and noted, if it is not exactly one.
+
+        `none` is what is said where there is none at all.
+        """
+        self.require_one(keys, none)
         present = [key for key in self._entries if key in keys]
-        if not present and self._excused.isdisjoint(keys):
-            self._spot.note("there is no comparison", one_of(keys))
         for extra in present[1:]:
             second = self._entries[extra][0]
             what = f"'{extra}' beside '{present[0]}'"
@@ -235,7 +286,7 @@ def _quantity(
     spot: Spot, text: str, parse: Callable[[str], int], what: str, hint: str
 ) -> int | None:
     """A number with its unit; None, and noted in the words of the parser, if it is none."""
-    if len(text) > _QUANTITY_CHARACTERS_MAX or not text.isprintable():
+    if len(text) > QUANTITY_CHARACTERS_MAX or not (text.isascii() and text.isprintable()):
         spot.note(f"{quoted(text)} {what}", hint)
         return None
     try:

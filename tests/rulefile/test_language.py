@@ -29,6 +29,7 @@ from autoheal.units import Size
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE
+DAY = 24 * HOUR
 MIB = 2**20
 
 PLAIN = """
@@ -81,6 +82,8 @@ def test_what_is_left_out_has_its_default() -> None:
         clears_within_ms=0,
         otherwise=None,
         allow_risk=(),
+        keep_firing_ms=0,
+        schedule=None,
     )
 
 
@@ -211,6 +214,30 @@ def test_a_slope_over_time() -> None:
     assert isinstance(condition, MetricCondition)
     assert condition.over_time is Aggregate.SLOPE
     assert condition.over_tasks is Aggregate.MEAN
+
+
+@pytest.mark.parametrize("name", ["mean", "max", "min", "p50", "p90", "p95", "p99"])
+def test_tasks_become_one_figure_by_any_aggregate_that_needs_no_order(name: str) -> None:
+    condition = when(f"{{metric: cpu_percent, over: 2m, above: 80, over_tasks: {name}}}")
+    assert condition == replace(BUSY, over_tasks=Aggregate(name))
+
+
+@pytest.mark.parametrize("name", [name for name in Aggregate if name != Aggregate.FORECAST])
+def test_slots_become_one_figure_by_any_aggregate(name: Aggregate) -> None:
+    condition = when(f"{{metric: cpu_percent, over: 2m, above: 80, over_time: {name}}}")
+    assert condition == replace(BUSY, over_time=name)
+
+
+@pytest.mark.parametrize(("written", "ahead_ms"), [("1s", 1_000), ("10m", 600_000), ("24h", DAY)])
+def test_a_forecast_looks_ahead(written: str, ahead_ms: int) -> None:
+    text = f"{{metric: cpu_percent, over: 2m, above: 80, over_time: forecast, ahead: {written}}}"
+    assert when(text) == replace(BUSY, over_time=Aggregate.FORECAST, ahead_ms=ahead_ms)
+
+
+@pytest.mark.parametrize(("written", "ms"), [("0s", 0), ("5m", 5 * MINUTE), ("30d", 30 * DAY)])
+def test_an_escalation_can_fire_on(written: str, ms: int) -> None:
+    text = PLAIN.replace("scale_up, max: 10", "escalate") + f"    keep_firing_for: {written}\n"
+    assert only(text).keep_firing_ms == ms
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,129 @@ def test_another_repair_has_another_hash(old: str, new: str) -> None:
     assert changed.rules[0].hash != read("rules:\n" + STUCK).rules[0].hash
 
 
+WORKERS = """sources:
+  jobs: {redis: "redis://queue:6379/0", list: jobs, every: 15s, timeout: 2s, stale_after: 1m}
+rules:
+  - name: workers
+    match: {stack: shop, labels: {tier: "w*", size: "2"}}
+    schedule: {days: mon-fri, hours: "08:00-18:00", zone: Europe/Berlin}
+    then:
+      action: track
+      targets: [{source: jobs, per: task, target: 50, over: 1m}]
+      min: 1
+      max: 30
+      up: {policies: [{tasks: 4, per: 15s}], select: min, stabilization: 0s, tolerance: 0.1}
+  - name: busy
+    when: {source: jobs, over: 10m, above: 500, over_time: forecast, ahead: 5m}
+    then: {action: escalate}
+    keep_firing_for: 5m
+"""
+
+SAME_WORKERS = {
+    "times left out": (", every: 15s, timeout: 2s, stale_after: 1m", ""),
+    "order of options": (
+        'redis: "redis://queue:6379/0", list: jobs',
+        'redis: "redis://queue:6379/0", list: "jobs"',
+    ),
+    "order of labels": ('{tier: "w*", size: "2"}', '{size: "2", tier: "w*"}'),
+    "order of match": (
+        'stack: shop, labels: {tier: "w*", size: "2"}',
+        ('labels: {tier: "w*", size: "2"}, service: "*", stack: shop'),
+    ),
+    "days listed": ("days: mon-fri", "days: [fri, thu, mon-wed]"),
+    "within": (
+        'days: mon-fri, hours: "08:00-18:00"',
+        ('within: [{days: mon-fri, hours: "08:00-18:00"}]'),
+    ),
+    "over left out": ("target: 50, over: 1m", "target: 50"),
+    "defaults left out": (", stabilization: 0s, tolerance: 0.1", ""),
+    "down as it is": ("      up:", "      down: {}\n      up:"),
+    "a source that nobody names": (
+        "sources:\n",
+        'sources:\n  mails: {json: "http://shop", path: a}\n',
+    ),
+}
+
+OTHER_WORKERS = {
+    "stack": ("stack: shop", "stack: shop-2"),
+    "label": ('tier: "w*"', 'tier: "v*"'),
+    "no labels": (', labels: {tier: "w*", size: "2"}', ""),
+    "days": ("mon-fri", "mon-sat"),
+    "hours": ("18:00", "18:01"),
+    "zone": ("Europe/Berlin", "Europe/London"),
+    "outside": (
+        '{days: mon-fri, hours: "08:00-18:00"',
+        ('{outside: [{days: mon-fri, hours: "08:00-18:00"}]'),
+    ),
+    "no schedule": (
+        '    schedule: {days: mon-fri, hours: "08:00-18:00", zone: Europe/Berlin}\n',
+        "",
+    ),
+    "per": ("per: task", "per: service"),
+    "target": ("target: 50", "target: 51"),
+    "over": ("over: 1m", "over: 2m"),
+    "min": ("min: 1\n", "min: 2\n"),
+    "max": ("max: 30", "max: 31"),
+    "tasks": ("tasks: 4", "tasks: 5"),
+    "tasks for percent": ("tasks: 4", "percent: 4"),
+    "per of a policy": ("per: 15s}", "per: 16s}"),
+    "select": ("select: min", "select: disabled"),
+    "stabilization": ("stabilization: 0s", "stabilization: 1s"),
+    "tolerance": ("tolerance: 0.1", "tolerance: 0.11"),
+    "down for up": ("      up:", "      down:"),
+}
+
+OTHER_SOURCE = {
+    "url": ("6379/0", "6379/1"),
+    "key": ("list: jobs", "list: job"),
+    "kind": ("list: jobs", "stream: jobs"),
+    "every": ("every: 15s", "every: 16s"),
+    "timeout": ("timeout: 2s", "timeout: 3s"),
+    "stale_after": ("stale_after: 1m", "stale_after: 2m"),
+    "name and key": ("jobs", "mails"),
+}
+
+
+@pytest.mark.parametrize(("old", "new"), SAME_WORKERS.values(), ids=SAME_WORKERS)
+def test_the_same_tracking_has_the_same_hash(old: str, new: str) -> None:
+    assert old in WORKERS
+    assert read(WORKERS.replace(old, new)) == read(WORKERS)
+
+
+@pytest.mark.parametrize(("old", "new"), OTHER_WORKERS.values(), ids=OTHER_WORKERS)
+def test_another_tracking_has_another_hash(old: str, new: str) -> None:
+    assert old in WORKERS
+    changed, plain = read(WORKERS.replace(old, new)), read(WORKERS)
+    assert changed.hash != plain.hash
+    assert changed.rules[0].hash == plain.rules[0].hash
+    assert changed.rules[1].hash != plain.rules[1].hash
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("ahead: 5m", "ahead: 6m"),
+        ("forecast, ahead: 5m", "p99"),
+        ("firing_for: 5m", "firing_for: 6m"),
+    ],
+)
+def test_another_look_ahead_or_alarm_has_another_hash(old: str, new: str) -> None:
+    changed, plain = read(WORKERS.replace(old, new)), read(WORKERS)
+    assert changed.rules[0].hash != plain.rules[0].hash
+    assert changed.rules[1].hash == plain.rules[1].hash
+
+
+@pytest.mark.parametrize(("old", "new"), OTHER_SOURCE.values(), ids=OTHER_SOURCE)
+def test_another_source_changes_every_rule_that_names_it(old: str, new: str) -> None:
+    assert old in WORKERS
+    changed, plain = read(WORKERS.replace(old, new) + HIGH), read(WORKERS + HIGH)
+    assert changed.hash != plain.hash
+    hashes = [
+        (one.hash == other.hash) for one, other in zip(changed.rules, plain.rules, strict=True)
+    ]
+    assert hashes == [False, True, False]
+
+
 def test_reasons_differ() -> None:
     text = "rules:\n" + OOM.replace("oom_killed", "task_rejected")
     texts = [text, *(text.replace("1}", f"1, reason: {word}}}") for word in REJECTIONS)]

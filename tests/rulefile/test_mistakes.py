@@ -80,6 +80,12 @@ def test_very_many_mistakes_are_counted_not_listed() -> None:
     assert lines[-1] == "and 3 more mistakes"
 
 
+@pytest.mark.parametrize("piece", [":", "@", "a", "//", "[", "%"])
+def test_a_very_long_url_is_no_url(piece: str) -> None:
+    text = 'sources:\n  jobs: {json: "http://%s", path: a}\n' % (piece * 300_000)
+    assert "is no http URL" in str(complaint(text))
+
+
 def test_deep_nesting_ends_early_however_long_the_file() -> None:
     error = complaint("[" * 1_000_000)
     assert str(error) == "x.yaml:1:21: this is nested too deeply (at most 20 levels)"
