@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from autoheal import records
-from autoheal.actions import ACTIONS
+from autoheal.actions import ACTIONS, Track
 from autoheal.core.decision.evidence import describe, evaluate
 from autoheal.core.decision.reach import may_reach
+from autoheal.core.decision.sources import SOURCE, is_in_the_dark, what_is_missing
+from autoheal.core.decision.track import recommend
 from autoheal.core.limits import HOUR_MS, Limits
 from autoheal.core.rule import Rule, RuleSet, leaves
 from autoheal.core.state import Flight, Page, ServiceState, State
-from autoheal.core.view.fold import Fold, ServiceTasks, Snapshot
+from autoheal.core.view.fold import Fold, ServiceTasks, Snapshot, SourceState
 from autoheal.engine import LEASE, kept_limits, kept_rules, kept_state, reach_ms
 from autoheal.errors import UserError
 from autoheal.labels import Terms, read_terms
@@ -36,12 +38,13 @@ STREAMS = (
     records.OUTCOMES,
     records.INCIDENTS,
     records.COMMANDS,
+    records.SOURCES,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class RuleLine:
-    """One rule on one service."""
+    """One rule on one service; `held` names the guard that holds it back, "" if none does."""
 
     rule: str
     state: str
@@ -96,6 +99,16 @@ class ServiceLine:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceLine:
+    """One source: the value that counts, how old the last one is, why it cannot be read."""
+
+    name: str
+    value: str
+    age: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class DecisionLine:
     """One decision with its reason, and what became of it and why."""
 
@@ -126,6 +139,7 @@ class Status:
     budgets: Mapping[str, str]
     pages: tuple[PageLine, ...]
     services: tuple[ServiceLine, ...]
+    sources: tuple[SourceLine, ...]
     decisions: tuple[DecisionLine, ...]
     memory: Mapping[str, str]
 
@@ -151,6 +165,7 @@ def gather(store: Insight) -> Status:
         budgets={mode: _budget(state, limits, mode, now_ms) for mode in Mode},
         pages=tuple(_pages(state)),
         services=tuple(_services(rules, state, snapshot, cut.now_ms)),
+        sources=tuple(_source(*each) for each in sorted(snapshot.sources.items())),
         decisions=_decisions(store, now_ms),
         memory={s: _reach(r, now_ms) for s, r in store.reach(STREAMS).items()},
     )
@@ -176,7 +191,7 @@ def _services(
             continue
         terms = read_terms(service.labels)
         tasks = snapshot.tasks.get(service.id, ServiceTasks())
-        matching = [rule for rule in rules.rules if rule.match.holds(service.name)]
+        matching = [rule for rule in rules.rules if rule.match.holds(service)]
         flying = [lane.flight for lane in known.lanes.values() if lane.flight is not None]
         wanted = "-" if service.replicas is None else service.replicas
         yield ServiceLine(
@@ -194,8 +209,14 @@ def _services(
 
 def _may(rules: Sequence[Rule], terms: Terms) -> str:
     """What autoheal may do here in live mode."""
-    live = sorted({r.then.kind for r in rules if r.then.leaf and may_reach(r, terms) is Mode.LIVE})
-    return ",".join(live) or "watch only"
+    live = {
+        kind
+        for rule in rules
+        if rule.then.leaf
+        for kind in rule.then.kinds()
+        if may_reach(rule, terms, kind) is Mode.LIVE
+    }
+    return ",".join(sorted(live)) or "watch only"
 
 
 def _flight(flight: Flight) -> str:
@@ -245,16 +266,44 @@ def _alarms(service: str, known: ServiceState, pages: Mapping[str, Page]) -> Ite
 def _rule(
     rule: Rule, service: Service, known: ServiceState, snapshot: Snapshot, now_ms: int
 ) -> RuleLine:
-    stepped = known.rules.get(rule.name)
-    state = "inactive"
-    if stepped is not None:
-        phase = "firing" if stepped.firing else "pending"
-        state = f"{phase} {_lasts(stepped.active_ms, now_ms)}"
     # Leaf by leaf: of a condition that holds, `describe` leaves out what does not make it so.
     parts = [dataclasses.replace(rule, when=leaf) for leaf in leaves(rule.when)]
-    reads = "; ".join(_reads(part, service, known, (now_ms, snapshot)) for part in parts)
-    held = "" if stepped is None else stepped.held
-    return RuleLine(rule.name, state, reads, held)
+    reads = [_reads(part, service, known, (now_ms, snapshot)) for part in parts]
+    if isinstance(rule.then, Track) and service.replicas:
+        readings = {each: snapshot.tracked[service.id, each] for each in rule.then.targets}
+        reads.append(recommend(rule.then, readings, service).figures)
+    held = _held(rule, service, known, (now_ms, snapshot))
+    return RuleLine(rule.name, _stage(rule, known, now_ms), "; ".join(reads), held)
+
+
+def _stage(rule: Rule, known: ServiceState, now_ms: int) -> str:
+    """How far the rule is, and for how long."""
+    if _is_off(rule, now_ms):
+        return "outside its hours"
+    stepped, alarm = known.rules.get(rule.name), known.escalated.get(rule.name)
+    if stepped is not None:
+        phase = "firing" if stepped.firing else "pending"
+        if isinstance(rule.then, Track):
+            phase = "tracking"
+        return f"{phase} {_lasts(stepped.active_ms, now_ms)}"
+    if alarm is not None and alarm.quiet_ms is not None:
+        return f"keeps firing, quiet {_lasts(alarm.quiet_ms, now_ms)}"
+    return "inactive"
+
+
+def _is_off(rule: Rule, now_ms: int) -> bool:
+    return rule.schedule is not None and not rule.schedule.holds(now_ms)
+
+
+def _held(rule: Rule, service: Service, known: ServiceState, now: tuple[int, Snapshot]) -> str:
+    """What held the rule back. One that wants nothing has no state to remember that in."""
+    now_ms, snapshot = now
+    stepped = known.rules.get(rule.name)
+    if stepped is not None:
+        return stepped.held
+    verdict = evaluate(rule, service, known, now).verdict
+    silent = is_in_the_dark(rule, service, verdict) and what_is_missing(rule, snapshot.sources)
+    return SOURCE if silent and not _is_off(rule, now_ms) else ""
 
 
 def _reads(rule: Rule, service: Service, known: ServiceState, now: tuple[int, Snapshot]) -> str:
@@ -263,6 +312,12 @@ def _reads(rule: Rule, service: Service, known: ServiceState, now: tuple[int, Sn
     (evidence,) = describe(rule, service, known, now)
     value = "no data" if reading.verdict is Verdict.NO_DATA else f"{reading.value:g}"
     return f"{evidence.what} {value} ({evidence.bound})"
+
+
+def _source(name: str, state: SourceState) -> SourceLine:
+    age = "never read" if state.age_ms is None else _lasts(0, state.age_ms)
+    value = "no value" if state.value is None else f"{state.value:g}"
+    return SourceLine(name, value, age, state.error)
 
 
 def _decisions(store: Insight, now_ms: int) -> tuple[DecisionLine, ...]:
@@ -321,6 +376,7 @@ def render(status: Status) -> str:
         "",
         *_table(("SERVICE", "RULE", "STATE", "HELD BY", "READS"), _rule_rows(status)),
         "",
+        *_sources(status),
         *_table(("DECIDED", "SERVICE", "ACTION", "RULE", "BECAUSE"), _past_rows(status)),
         "",
         *_table(("MEMORY", "REACHES"), [(s, words) for s, words in status.memory.items()]),
@@ -367,6 +423,13 @@ def _rule_rows(status: Status) -> list[tuple[str, ...]]:
         for service in status.services
         for rule in service.rules
     ]
+
+
+def _sources(status: Status) -> list[str]:
+    """A table of its own, where there are any."""
+    header = ("SOURCE", "VALUE", "AGE", "CANNOT BE READ")
+    rows = [(each.name, each.value, each.age, each.error or "-") for each in status.sources]
+    return [*_table(header, rows), ""] if rows else []
 
 
 def _past_rows(status: Status) -> list[tuple[str, ...]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from autoheal.model import ActionKind, Service
+from autoheal.model import ActionKind, Evidence, Service
 
 Spec = Mapping[str, Any]
 
@@ -19,7 +19,9 @@ class Subject:
     `minimum` and `maximum` are the replicas that the service's labels allow, None where they do not
     say. `killed_limit` is the memory limit, in bytes, that was in force at the newest kill that the
     rule counts; None if it counts none. `room` is the memory, in bytes, by which each task's limit
-    could grow on the nodes that run them; None if that is not known.
+    could grow on the nodes that run them; None if that is not known. `tracked` is what target
+    tracking came to, which rests on figures and on what was asked for before; None if it wants no
+    other count, or nothing is tracked.
     """
 
     service: Service
@@ -28,6 +30,7 @@ class Subject:
     maximum: int | None = None
     killed_limit: int | None = None
     room: int | None = None
+    tracked: Proposal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +47,25 @@ class Unable:
     """Why the action has nothing to do here; `words` complete 'it could not act:'.
 
     `lasting` says that waiting will not change it, so that the rule's `otherwise` is due; `fix` is
-    what a person can do about it for good, "" if nothing is known.
+    what a person can do about it for good, "" if nothing is known; `held_by` names what stops it.
     """
 
     words: str
     lasting: bool = True
     fix: str = ""
+    held_by: str = "bound"
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What a rule would have done to a service, or why it cannot be.
+
+    `evidence` are the figures it rests on, where the rule's condition does not tell them.
+    """
+
+    kind: ActionKind
+    plan: Plan | Unable
+    evidence: tuple[Evidence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +84,7 @@ class Leaf:
 class Action(ABC):
     """A rule's `then`, with its parameters; frozen and free of I/O.
 
+    `kind` is what a decision of it is called; what may be of several kinds has none, but `kinds`.
     `leaf` is None for an action that touches no service. `example` is a `then` as people write it.
     `heals` marks actions that answer a failure, not load; `rolls` those that replace every task.
     `bounds` are the least and the greatest value, both allowed, that a rule may give a parameter.
@@ -80,9 +97,18 @@ class Action(ABC):
     rolls: ClassVar[bool] = False
     bounds: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
+    @classmethod
+    def kinds(cls) -> tuple[ActionKind, ...]:
+        """What a decision of this action can be called."""
+        return (cls.kind,)
+
     @abstractmethod
     def plan(self, subject: Subject) -> Plan | Unable:
         """What this action would do to the service as it is."""
+
+    def propose(self, subject: Subject) -> Proposal | None:
+        """The plan with the kind of action that it makes it; None if nothing is wanted."""
+        return Proposal(self.kind, self.plan(subject))
 
     def fix(self, subject: Subject) -> str:
         """What a person can do for good about what this action answers; "" if nothing is known."""

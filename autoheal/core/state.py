@@ -100,7 +100,8 @@ class Alarm:
     """A rule's reason to tell people of a service, while it lasts; `page` is what tells them.
 
     `because` is not "" where the rule's action could not be done, or did not help: then it is not
-    over before the service is whole. It rings since `since_ms`.
+    over before the service is whole. It rings since `since_ms`; `quiet_ms` is since when nothing
+    has been amiss, while the rule keeps firing, None while something is.
     """
 
     page: str
@@ -108,6 +109,7 @@ class Alarm:
     max_mode: Mode
     because: str = ""
     since_ms: int = 0
+    quiet_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,21 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
+class TrackState:
+    """What target tracking remembers of one rule on one service.
+
+    `recommendations` are (time, replicas) as computed, before stabilization, oldest first, no more
+    of them than the stabilization windows can still tell apart; `scaled` are (time, change) of the
+    rule's own durable actions, as far back as its policies look. `hash` is that of the rule that
+    asked for the recommendations; "" is not told, as in older states: then they count for any.
+    """
+
+    recommendations: tuple[tuple[int, int], ...] = ()
+    scaled: tuple[tuple[int, int], ...] = ()
+    hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceState:
     """Everything remembered of one service. Mappings hold only what is not at its default.
 
@@ -145,7 +162,7 @@ class ServiceState:
     nothing, not those that a change overtook; `trials` what is being watched; `quarantined` since
     when a rule may not act here, until a person resets it, and `forgiven` when a person did.
     `harmed_ms` is when evidence of a failure was last seen, `calm_ms` since when nothing has been
-    amiss in the open incident.
+    amiss in the open incident. `tracks` is what target tracking remembers, by rule.
     """
 
     name: str
@@ -164,6 +181,7 @@ class ServiceState:
     incident: Incident | None = None
     calm_ms: int | None = None
     harmed_ms: int = 0
+    tracks: Mapping[str, TrackState] = field(default_factory=dict)
 
     def lane(self, lane: Lane) -> LaneState:
         """The lane, empty if nothing was done in it yet."""
@@ -254,9 +272,18 @@ def _service(body: dict[str, Any]) -> ServiceState:
             "lanes": {Lane(name): _lane(lane) for name, lane in body["lanes"].items()},
             "acted": {name: tuple(times) for name, times in body["acted"].items()},
             "trials": {name: _trial(trial) for name, trial in body["trials"].items()},
+            "tracks": {name: _track(track) for name, track in body["tracks"].items()},
             "incident": None if body["incident"] is None else _incident(body["incident"]),
         }
     )
+
+
+def _track(body: dict[str, Any]) -> TrackState:
+    dated = {
+        "recommendations": tuple((ms, replicas) for ms, replicas in body["recommendations"]),
+        "scaled": tuple((ms, change) for ms, change in body["scaled"]),
+    }
+    return TrackState(**{**body, **dated})
 
 
 def _alarm(body: dict[str, Any]) -> Alarm:

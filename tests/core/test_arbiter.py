@@ -6,16 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoheal.actions import Subject
+from autoheal.actions import Plan, Proposal, Subject, Track, Unable
 from autoheal.core.decision.arbiter import Bid, contend, lane_of
-from autoheal.core.rule import Comparison, Rule
+from autoheal.core.rule import Combinator, Combined, Comparison, Rule
 from autoheal.core.state import Lane
-from autoheal.model import Mode
+from autoheal.model import ActionKind, Mode
 from builders import (
     CPU_HIGH,
     CPU_LOW,
     escalate,
     metric_condition,
+    rule,
     scale_down,
     scale_up,
     scene,
@@ -23,8 +24,10 @@ from builders import (
 )
 
 
-def bid(rule: Rule, replicas: int = 2) -> Bid:
-    return Bid(rule, rule.then.plan(Subject(service(replicas=replicas))))
+def bid(wants: Rule, replicas: int = 2) -> Bid:
+    proposal = wants.then.propose(Subject(service(replicas=replicas)))
+    assert proposal is not None
+    return Bid(wants, proposal)
 
 
 UP, LATER_UP, STRONG_UP = scale_up("a-up"), scale_up("b-up"), scale_up("z-up", priority=1)
@@ -54,7 +57,7 @@ DOWN, LATER_DOWN, BOUND_DOWN = (
 )
 def test_the_table(rules: list[Rule], winner: str | None, losers: dict[str, str]) -> None:
     for ordered in (rules, rules[::-1]):
-        contest = contend([bid(rule) for rule in ordered])
+        contest = contend([bid(each) for each in ordered])
         assert (contest.winner.rule.name if contest.winner else None) == winner
         assert {loss.rule.name: loss.guard for loss in contest.losses} == losers
 
@@ -69,12 +72,53 @@ def test_a_loser_is_told_who_goes_first() -> None:
     ]
 
 
+TRACK = rule("m-track", Track((), 1, 9), Combined(Combinator.ALL, ()))
+
+
+def tracked(kind: ActionKind, held_by: str = "") -> Bid:
+    """A tracking rule that proposes this, or would but for what holds it."""
+    plan = Unable(held_by, lasting=False, held_by=held_by) if held_by else Plan(2, 3, "a step")
+    return Bid(TRACK, Proposal(kind, plan))
+
+
+@pytest.mark.parametrize(
+    ("track", "others", "winner", "losers"),
+    [
+        (tracked(ActionKind.SCALE_UP), [DOWN], "m-track", {"a-down": "arbitration"}),
+        (tracked(ActionKind.SCALE_UP), [UP], "a-up", {"m-track": "arbitration"}),
+        (tracked(ActionKind.SCALE_UP), [STRONG_UP], "z-up", {"m-track": "arbitration"}),
+        (tracked(ActionKind.SCALE_DOWN), [UP], "a-up", {"m-track": "arbitration"}),
+        (tracked(ActionKind.SCALE_DOWN), [FULL_UP], None,
+         {"a-full": "bound", "m-track": "arbitration"}),
+        (tracked(ActionKind.SCALE_DOWN), [LATER_DOWN, DOWN], "a-down",
+         {"b-down": "arbitration", "m-track": "arbitration"}),
+        (tracked(ActionKind.SCALE_UP, "policy"), [DOWN], None,
+         {"m-track": "policy", "a-down": "arbitration"}),
+        (tracked(ActionKind.SCALE_UP, "stabilization"), [UP], "a-up",
+         {"m-track": "stabilization"}),
+        (tracked(ActionKind.SCALE_UP, "stabilization"), [scale_up("n-up")], "n-up",
+         {"m-track": "stabilization"}),
+        (tracked(ActionKind.SCALE_DOWN, "stabilization"), [scale_down("n-down")], "n-down",
+         {"m-track": "stabilization"}),
+    ],
+)  # fmt: skip
+def test_a_tracking_rule_has_the_rank_of_what_it_proposes(
+    track: Bid, others: list[Rule], winner: str | None, losers: dict[str, str]
+) -> None:
+    bids = [track, *map(bid, others)]
+    for ordered in (bids, bids[::-1]):
+        contest = contend(ordered)
+        assert (contest.winner.rule.name if contest.winner else None) == winner
+        assert {loss.rule.name: loss.guard for loss in contest.losses} == losers
+        assert not any(each.rule is TRACK for each in contest.stuck)
+
+
 @given(st.lists(st.sampled_from([UP, LATER_UP, STRONG_UP, FULL_UP, DOWN, BOUND_DOWN]), unique=True))
 def test_every_bid_wins_or_loses_with_a_reason(rules: list[Rule]) -> None:
-    contest = contend([bid(rule) for rule in rules])
+    contest = contend([bid(each) for each in rules])
     won = [contest.winner.rule.name] if contest.winner else []
     names = sorted([loss.rule.name for loss in contest.losses] + won)
-    assert names == sorted(rule.name for rule in rules)
+    assert names == sorted(each.name for each in rules)
     assert all(loss.words for loss in contest.losses)
 
 

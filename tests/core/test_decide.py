@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoheal.actions import Escalate, RaiseMemory, Restart, ScaleUp
 from autoheal.core.decision.decide import decide
 from autoheal.core.decision.evidence import describe
 from autoheal.core.limits import Limits
-from autoheal.core.rule import Aggregate, Comparison, Match, Rule
+from autoheal.core.rule import Aggregate, Comparison, Limit, Rule, RuleSet
 from autoheal.core.state import State
 from autoheal.core.view.fold import Happening
-from autoheal.model import ActionKind, Evidence, Mode, OutcomeKind
+from autoheal.model import ActionKind, Evidence, Mode, OutcomeKind, Service, ServiceMode
 from autoheal.records import decision_body, identified
+from autoheal.units import Size
 from builders import (
+    ARMED,
+    BRISK,
     CPU_HIGH,
+    HOUR,
     MINUTE,
     NOW,
     STEP,
@@ -25,7 +31,9 @@ from builders import (
     escalate,
     event_condition,
     metric_condition,
+    rule,
     rule_set,
+    scale_down,
     scale_up,
     scene,
     service,
@@ -140,14 +148,6 @@ def test_a_rule_looks_only_at_the_services_it_matches() -> None:
     assert [d.service for d in world.tick()] == ["web-1"]
 
 
-@pytest.mark.parametrize(
-    ("pattern", "name", "holds"),
-    [("*", "web", True), ("web", "web", True), ("web", "Web", False), ("w?b", "wb", False)],
-)
-def test_a_match_is_a_glob_that_minds_case(pattern: str, name: str, *, holds: bool) -> None:
-    assert Match(pattern).holds(name) is holds
-
-
 def test_stronger_rules_go_first_through_the_whole_cluster() -> None:
     low = metric_condition("cpu_percent", MINUTE, Comparison.BELOW, 20.0)
     world = scene(
@@ -244,3 +244,104 @@ def test_lost_samples_do_not_shorten_the_wait_of_a_rule() -> None:
     world.figures["web"] = 90.0
     assert world.wait(9 * MINUTE) == ()
     assert len(world.wait(2 * MINUTE)) == 1
+
+
+# every rule that fires does something, or is told why not
+
+CALM = metric_condition(threshold=95.0, comparison=Comparison.BELOW)
+KILLS = event_condition(over_ms=MINUTE)
+Maker = Callable[[str], Rule]
+makers: st.SearchStrategy[Maker] = st.sampled_from(
+    [
+        escalate,
+        lambda name: escalate(name, severity="info", mode=Mode.DRY_RUN),
+        lambda name: escalate(name, when=KILLS, for_ms=STEP),
+        scale_up,
+        lambda name: scale_up(name, maximum=2, priority=1),
+        lambda name: scale_up(name, mode=Mode.DRY_RUN, for_ms=STEP),
+        lambda name: rule(name, ScaleUp(max=10), CPU_HIGH, limit=Limit(1, MINUTE)),
+        lambda name: scale_down(name, when=CALM),
+        lambda name: scale_down(name, when=CALM, mode=Mode.DRY_RUN, cooldown_ms=MINUTE),
+        lambda name: rule(name, Restart(), CPU_HIGH, limit=Limit(1, MINUTE)),
+        lambda name: rule(name, Restart(), CPU_HIGH, clears_within_ms=STEP),
+        lambda name: rule(name, RaiseMemory(max=Size(2**31)), KILLS),
+        lambda name: rule(name, RaiseMemory(max=Size(2**30)), KILLS, otherwise=Escalate()),
+    ]
+)
+rule_sets = st.lists(makers, min_size=1, max_size=6).map(
+    lambda made: rule_set(*(make(f"rule-{place}") for place, make in enumerate(made)))
+)
+shown_services = st.builds(
+    service,
+    replicas=st.integers(0, 3),
+    mode=st.sampled_from([ServiceMode.REPLICATED, ServiceMode.GLOBAL]),
+    update_state=st.sampled_from(["", "updating", "completed"]),
+    pinned=st.booleans(),
+    stateful=st.booleans(),
+    restart_condition=st.sampled_from(["any", "none"]),
+    labels=st.sampled_from([ARMED, {}, {"autoheal.max": "x"}]),
+)
+moments = st.lists(
+    st.tuples(
+        st.sampled_from([10.0, 90.0, 99.0, None]),
+        st.booleans(),
+        st.sampled_from([None, *OutcomeKind]),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(rules=rule_sets, services=st.lists(shown_services, min_size=1, max_size=3), past=moments)
+def test_every_rule_that_fires_acts_or_tells_or_is_held_with_a_reason(
+    rules: RuleSet,
+    services: list[Service],
+    past: list[tuple[float | None, bool, OutcomeKind | None]],
+) -> None:
+    alarms = {each.name for each in rules.rules if isinstance(each.then, Escalate)}
+    world = Scene(rules=rules, limits=dataclasses.replace(BRISK, retry_ms=0))
+    world.put(*(dataclasses.replace(s, id=f"s{n}", name=f"s{n}") for n, s in enumerate(services)))
+    for figure, is_killed, kind in past:
+        for name in world.services:
+            world.figures[name] = figure
+            if is_killed:
+                world.happen("oom_killed", name)
+        decided = world.tick()
+        assert world.last is not None
+        actions = [made for made in decided if made.action is not ActionKind.ESCALATE]
+        acting = {(made.service, made.rule) for made in actions}
+        held = {(each.service, each.rule) for each in world.last.held}
+        assert not acting & held
+        assert all(each.words for each in world.last.held)
+        for name, state in world.state.services.items():
+            firing = {rule for rule, known in state.rules.items() if known.firing}
+            telling = alarms & state.escalated.keys()
+            quiet = {r for r in firing - telling if (name, r) not in acting | held}
+            assert not quiet, f"nobody knows why {quiet} of {name} do nothing"
+        if kind is not None:
+            for made in actions:
+                world.report(made, kind)
+
+
+def test_a_rule_whose_attempts_came_to_nothing_is_held_while_people_are_told() -> None:
+    world = scene(rule("hung", Restart(), CPU_HIGH))
+    world.running["web"] = 1
+    for _ in range(world.limits.breaker_failures):
+        (made,) = world.tick(MINUTE)
+        world.report(made, OutcomeKind.REFUSED)
+        world.limits = dataclasses.replace(world.limits, handover_ms=MINUTE)
+    (told,) = world.tick(MINUTE)
+    assert told.action is ActionKind.ESCALATE
+    assert world.held() == {"hung": "attempts"}
+
+
+def test_a_rule_that_acts_after_all_is_not_recorded_as_held() -> None:
+    world = scene(
+        rule("up", ScaleUp(max=10), CPU_HIGH, limit=Limit(1, HOUR)),
+        rule("treat", Restart(), CPU_HIGH),
+    )
+    (made,) = world.tick()
+    world.report(made, OutcomeKind.WOULD_APPLY)
+    assert [made.rule for made in world.tick()] == ["treat"]
+    assert world.held() == {"up": "limit"}
+    assert world.state.services["web"].rules["treat"].held == ""

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from autoheal.core.rule import Combinator, Combined, Comparison
 from autoheal.core.state import Alarm
 from autoheal.model import ActionKind, Decision, Evidence, Mode
@@ -9,11 +15,13 @@ from autoheal.records import identified
 from builders import (
     HOUR,
     MINUTE,
+    STEP,
     Scene,
     escalate,
     event_condition,
     metric_condition,
     rule_set,
+    scale_down,
     scale_up,
     scene,
 )
@@ -225,3 +233,151 @@ def test_an_event_alert_ends_when_its_events_are_out_of_sight() -> None:
     (resolved,) = world.wait(10 * MINUTE)
     expected = "resolved: oom_killed events in 10m is 0, no longer at least 1"
     assert (resolved.target, resolved.reason) == (0, expected)
+
+
+# alarms that keep firing
+
+KEPT_MS = 10 * MINUTE
+
+
+def kept() -> Scene:
+    """A page that rings, of a rule that keeps firing for ten minutes."""
+    world = scene(dataclasses.replace(escalate(), keep_firing_ms=KEPT_MS))
+    assert [d.target for d in world.tick()] == [1]
+    return world
+
+
+def quiet_ms(world: Scene) -> int | None:
+    return world.state.services["web"].escalated["page"].quiet_ms
+
+
+@pytest.mark.parametrize(
+    ("after_ms", "ends"), [(KEPT_MS - 1, False), (KEPT_MS, True), (KEPT_MS + 1, True)]
+)
+def test_one_that_keeps_firing_ends_once_it_has_been_false_for_so_long(
+    after_ms: int, *, ends: bool
+) -> None:
+    world = kept()
+    world.limits = dataclasses.replace(world.limits, handover_ms=HOUR)
+    world.figures["web"] = 10.0
+    assert world.tick() == ()
+    assert quiet_ms(world) == world.now_ms
+    assert [d.target for d in world.tick(after_ms)] == ([0] if ends else [])
+
+
+def test_it_ends_with_the_words_and_figures_of_then() -> None:
+    world = kept()
+    world.figures["web"] = 10.0
+    assert world.wait(KEPT_MS) == ()
+    world.figures["web"] = 7.0
+    (resolved,) = world.tick()
+    assert resolved.reason == "resolved: mean cpu_percent over 2m is 7, no longer above 80"
+    assert resolved.evidence == (Evidence("mean cpu_percent over 2m", 7.0, "above 80"),)
+
+
+def test_one_look_at_which_it_holds_starts_the_time_again_and_tells_nobody_twice() -> None:
+    world = kept()
+    world.figures["web"] = 10.0
+    assert world.wait(KEPT_MS) == ()
+    world.figures["web"] = 90.0
+    assert world.tick() == ()
+    assert quiet_ms(world) is None
+    world.figures["web"] = 10.0
+    assert world.wait(KEPT_MS) == ()
+    assert [d.target for d in world.tick()] == [0]
+
+
+def test_one_look_at_which_there_is_no_data_starts_the_time_again() -> None:
+    """What was TRUE in between, and is not known now, would have started it again."""
+    world = kept()
+    world.figures["web"] = 10.0
+    assert world.wait(KEPT_MS) == ()
+    world.figures["web"] = None
+    assert world.tick() == ()
+    assert quiet_ms(world) is None
+    assert world.wait(HOUR) == ()
+    world.figures["web"] = 10.0
+    assert world.wait(KEPT_MS) == ()
+    assert [d.target for d in world.tick()] == [0]
+
+
+@pytest.mark.parametrize(("gap_ms", "goes_on"), [(4 * STEP, True), (4 * STEP + 1, False)])
+def test_a_gap_in_which_nobody_looked_starts_the_time_again(gap_ms: int, *, goes_on: bool) -> None:
+    world = kept()
+    world.figures["web"] = 10.0
+    world.tick()
+    since_ms = world.now_ms
+    assert world.tick(gap_ms) == ()
+    assert quiet_ms(world) == (since_ms if goes_on else world.now_ms)
+
+
+def test_a_page_stands_while_any_alarm_of_it_rings() -> None:
+    brief = escalate("brief", severity="warning")
+    world = kept()
+    world.rules = rule_set(*world.rules.rules, brief)
+    world.tick()
+    world.figures["web"] = 10.0
+    assert world.wait(KEPT_MS) == ()
+    assert set(world.state.services["web"].escalated) == {"page"}
+    assert [d.target for d in world.tick()] == [0]
+
+
+def test_while_one_keeps_firing_weaker_rules_are_held_back() -> None:
+    cold = metric_condition("cpu_percent", 15 * MINUTE, Comparison.BELOW, 20.0)
+    world = kept()
+    world.rules = rule_set(*world.rules.rules, scale_down(when=cold))
+    world.figures["web"] = 10.0
+    assert world.wait(KEPT_MS) == ()
+    assert world.held() == {"cpu-low": "arbitration"}
+    assert [d.rule for d in world.tick()] == ["page", "cpu-low"]
+
+
+def test_one_that_counts_events_is_not_quiet_before_the_service_is_whole() -> None:
+    page = dataclasses.replace(escalate(when=event_condition(over_ms=MINUTE)), keep_firing_ms=HOUR)
+    world = scene(page)
+    world.happen("oom_killed")
+    world.running["web"] = 1
+    assert [d.target for d in world.tick()] == [1]
+    world.wait(10 * MINUTE)
+    assert quiet_ms(world) is None
+    world.running["web"] = 2
+    world.tick()
+    assert quiet_ms(world) == world.now_ms
+
+
+@pytest.mark.parametrize("why", ["removed", "off", "changed"])
+def test_what_ends_an_alarm_for_good_does_not_wait(why: str) -> None:
+    world = kept()
+    world.figures["web"] = 10.0
+    world.tick()
+    match why:
+        case "removed":
+            world.rules = rule_set(scale_up())
+        case "off":
+            world.alter(replicas=0)
+        case _:
+            other = dataclasses.replace(escalate(severity="info"), keep_firing_ms=KEPT_MS)
+            world.rules = rule_set(other)
+    assert [d.target for d in world.tick()] == [0]
+
+
+verdicts = st.lists(st.sampled_from([10.0, 90.0, None]), min_size=1, max_size=40)
+
+
+@given(figures=verdicts, kept_steps=st.integers(0, 6), lost=st.sets(st.integers(0, 39)))
+def test_lost_samples_never_end_an_alarm_sooner(
+    figures: list[float | None], kept_steps: int, lost: set[int]
+) -> None:
+    rule = dataclasses.replace(escalate(), keep_firing_ms=kept_steps * STEP)
+
+    def end_of(shown: list[float | None]) -> int:
+        world = scene(rule)
+        world.tick()
+        for place, figure in enumerate(shown):
+            world.figures["web"] = figure
+            if any(made.target == 0 for made in world.tick()):
+                return place
+        return len(shown)
+
+    fewer = [None if place in lost else figure for place, figure in enumerate(figures)]
+    assert end_of(fewer) >= end_of(figures)

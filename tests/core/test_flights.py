@@ -7,8 +7,9 @@ import dataclasses
 import pytest
 
 from autoheal.core.breaker import Circuit
+from autoheal.core.decision.flights import concluded
 from autoheal.core.rule import Comparison, Rule
-from autoheal.core.state import Flight, Lane, LaneState, Phase
+from autoheal.core.state import Flight, Lane, LaneState, Phase, TrackState
 from autoheal.core.view.fold import Happening
 from autoheal.model import Decision, Mode, OutcomeKind
 from builders import (
@@ -18,6 +19,7 @@ from builders import (
     Scene,
     event_condition,
     metric_condition,
+    outcome,
     scale_down,
     scale_up,
     scene,
@@ -488,3 +490,32 @@ def test_a_probe_that_fails_opens_the_breaker_again() -> None:
     world.report(probe, OutcomeKind.NOT_APPLIED)
     assert world.tick() == ()
     assert world.state.breaker.circuit is Circuit.OPEN
+
+
+# what a tracking rule's policies count
+
+
+@pytest.mark.parametrize(
+    ("kind", "scaled"),
+    [
+        (OutcomeKind.APPLIED, ((-1, 2), (0, 1))),
+        (OutcomeKind.WOULD_APPLY, ((-1, 2), (0, 1))),
+        (OutcomeKind.REFUSED, ((-1, 2),)),
+        (OutcomeKind.NOT_APPLIED, ((-1, 2),)),
+        (OutcomeKind.UNCONFIRMED, ((-1, 2),)),
+    ],
+)
+def test_a_durable_step_of_a_tracking_rule_is_kept_beside_its_earlier_ones(
+    kind: OutcomeKind, scaled: tuple[tuple[int, int], ...]
+) -> None:
+    world, decided = flying()
+    at_ms = world.now_ms
+    known = TrackState(((at_ms, 2),), ((at_ms - 1, 2),))
+    state = dataclasses.replace(
+        world.state.services["web"], tracks={"cpu-high": known, "other": known}
+    )
+    report = outcome(decided, kind)
+    after = concluded(state, world.state.breaker, report, at_ms, world.limits).service.tracks
+    assert after["cpu-high"].scaled == tuple((at_ms + ago, change) for ago, change in scaled)
+    assert after["cpu-high"].recommendations == known.recommendations
+    assert after["other"] == known

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoheal.actions import Plan, RaiseMemory, Restart
+from autoheal.actions import Plan, RaiseMemory, Restart, Track
+from autoheal.actions.track import Direction, Policy, Target
 from autoheal.core.breaker import Breaker, Circuit
 from autoheal.core.decision.changes import look
 from autoheal.core.decision.guards import GUARDS, Candidate, Situation, objection
 from autoheal.core.limits import Limits
-from autoheal.core.rule import Limit, Risk, Rule
+from autoheal.core.rule import Combinator, Combined, Limit, Risk, Rule
 from autoheal.core.state import Flight, Lane, LaneState, Phase, RuleState, ServiceState, Trial
 from autoheal.core.view.node_window import NodeLoad
 from autoheal.labels import read_terms
@@ -56,6 +57,16 @@ DOWN = scale_down("down")
 RESTART = rule("restart", Restart(), event_condition("unhealthy"))
 RAISE = rule("raise", RaiseMemory(max=Size(2**31)), event_condition())
 PAGE = escalate("page")
+TRACK = rule(
+    "track",
+    Track(
+        (Target(70.0, MINUTE, metric="cpu_percent"),),
+        1,
+        9,
+        down=Direction(7 * MINUTE, (Policy(MINUTE, tasks=1),)),
+    ),
+    Combined(Combinator.ALL, ()),
+)
 ACTING = {each.name: each for each in (UP, DOWN, RESTART, RAISE)}
 ROLLING = (RESTART, RAISE)
 SCALING = (UP, DOWN)
@@ -73,6 +84,7 @@ def wanting(
     lane: Lane = Lane.RULES,
     max_mode: Mode = Mode.LIVE,
     is_healthy: bool = True,
+    action: ActionKind | None = None,
     **state: object,
 ) -> Candidate:
     """A rule that wants to act on a service of which nothing else is known."""
@@ -87,6 +99,7 @@ def wanting(
         service=shown,
         state=dataclasses.replace(known, **state),  # type: ignore[arg-type]  # any field by name
         rule=wants,
+        action=action or wants.then.kind,
         plan=Plan(2, 3, "from 2 to 3"),
         lane=lane,
         max_mode=max_mode,
@@ -159,6 +172,14 @@ def waiting(wants: Rule, cooldown_ms: int, moment: str) -> Callable[[int], Case]
     return lambda ago_ms: (wanting(paced, lanes=since(**{moment: NOW - ago_ms})), calm())
 
 
+def tracked(action: ActionKind, moment: str) -> Callable[[int], Case]:
+    """A tracking rule that proposes this, so long after something was done."""
+    return lambda ago_ms: (
+        wanting(TRACK, action=action, lanes=since(**{moment: NOW - ago_ms})),
+        calm(),
+    )
+
+
 # Which guard holds for how long after what.
 HOLDS: dict[str, tuple[str, int, Callable[[int], Case]]] = {
     "a deploy": ("deploy", 10 * MINUTE, lambda ago: (wanting(deployed_ms=NOW - ago), calm())),
@@ -179,6 +200,11 @@ HOLDS: dict[str, tuple[str, int, Callable[[int], Case]]] = {
         "cooldown",
         20 * MINUTE,
         waiting(DOWN, 20 * MINUTE, "up_ms"),
+    ),
+    "a tracked step down after up, the time in which it stabilizes": (
+        "cooldown",
+        7 * MINUTE,
+        tracked(ActionKind.SCALE_DOWN, "up_ms"),
     ),
     "restart after any rolling": ("cooldown", HOUR, waiting(RESTART, HOUR, "rolled_ms")),
     "raise after any rolling": ("cooldown", HOUR, waiting(RAISE, HOUR, "rolled_ms")),
@@ -214,6 +240,27 @@ def test_a_cooldown_waits_only_for_what_the_action_must_not_follow(
 ) -> None:
     for moment in moments:
         assert guard_of(*waiting(wants, HOUR, moment)(0)) is None
+
+
+@pytest.mark.parametrize(
+    ("action", "moment"),
+    [
+        (ActionKind.SCALE_UP, "up_ms"),
+        (ActionKind.SCALE_UP, "down_ms"),
+        (ActionKind.SCALE_DOWN, "down_ms"),
+        (ActionKind.SCALE_DOWN, "rolled_ms"),
+    ],
+)
+def test_a_tracked_step_is_otherwise_paced_by_its_policies_alone(
+    action: ActionKind, moment: str
+) -> None:
+    assert guard_of(*tracked(action, moment)(0)) is None
+
+
+@pytest.mark.parametrize(("action", "guard"), [("scale_up", "saturated"), ("scale_down", None)])
+def test_only_a_tracked_step_up_needs_room(action: str, guard: str | None) -> None:
+    full = calm(loads={"node-1": NodeLoad(95.0, 20.0, 2**33)})
+    assert guard_of(wanting(TRACK, action=ActionKind(action)), full) == guard
 
 
 @pytest.mark.parametrize(

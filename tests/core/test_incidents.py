@@ -32,6 +32,7 @@ from builders import (
     scale_up,
     scene,
     service,
+    source_condition,
 )
 
 UNHEALTHY = event_condition("unhealthy", 15 * MINUTE)
@@ -118,6 +119,9 @@ STABLE = metric_condition("tasks_stable", MINUTE, Comparison.BELOW, 100.0)
         (escalate(when=event_condition("died")), False),
         (escalate(when=event_condition("task_failed")), True),
         (stuck(), True),
+        (escalate(when=source_condition()), False),
+        (escalate(when=Combined(Combinator.ALL, (source_condition(), MISSING))), True),
+        (rule("restart", Restart(), source_condition()), True),
         (rule("restart", Restart(), LOAD), True),
         (rule("restart", Restart(), LOAD, mode=Mode.DRY_RUN), False),
     ],
@@ -274,3 +278,15 @@ def test_a_record_comes_back_from_its_bytes() -> None:
     world.apply(decided)
     closed = until_closed(world)
     assert unpack_incident(pack_incident(closed)) == closed
+
+
+def test_it_lasts_as_long_as_a_page_that_keeps_firing() -> None:
+    page = dataclasses.replace(escalate(when=MISSING), keep_firing_ms=10 * MINUTE)
+    world = scene(page, figures={"web": 90.0})
+    world.tick()
+    world.figures["web"] = 0.0
+    known = []
+    for _ in range(12):
+        world.wait(MINUTE)
+        known.append(world.state.services["web"].incident is not None)
+    assert known == [True] * 11 + [False]

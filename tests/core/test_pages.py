@@ -6,8 +6,11 @@ import dataclasses
 
 import pytest
 
+from autoheal.actions import Escalate
+from autoheal.actions.track import Target, Track
 from autoheal.core.limits import HOUR_MS, Limits
-from autoheal.core.rule import Rule
+from autoheal.core.rule import Combinator, Combined, Rule
+from autoheal.core.view.fold import SourceState, Tracked
 from autoheal.model import (
     LABEL_ALLOW,
     LABEL_ENABLE,
@@ -28,10 +31,12 @@ from builders import (
     escalate,
     metric_condition,
     node,
+    rule,
     rule_set,
     scale_up,
     scene,
     service,
+    source_condition,
 )
 
 SICK = metric_condition("tasks_missing", MINUTE)
@@ -497,3 +502,82 @@ def test_the_maximum_label_tightens_and_never_loosens(maximum: str, target: int 
     world.put(service("web", labels={**ARMED, "autoheal.max": maximum}))
     decided = world.tick()
     assert [d.target for d in decided] == ([] if target is None else [target])
+
+
+# target tracking
+
+
+def test_a_tracking_rule_that_finds_no_way_is_told_in_its_words_and_ends_in_words() -> None:
+    target = Target(50.0, MINUTE, metric="cpu_percent")
+    tracks = rule(
+        "load", Track((target,), 1, 2), Combined(Combinator.ALL, ()), otherwise=Escalate("info")
+    )
+    world = scene(tracks)
+    world.tracked["web", target] = Tracked(values=(90.0, 90.0), total=2)
+    (told,) = world.tick()
+    assert told.reason.startswith("mean cpu_percent over 1m is 90, target 50: ")
+    assert world.held() == {"load": "bound"}
+    world.tracked["web", target] = Tracked(values=(50.0, 50.0), total=2)
+    (ended,) = world.tick()
+    assert ended.reason == "resolved: its targets ask for nothing more"
+
+
+# sources
+
+JOBS = source_condition()
+ALIVE = SourceState(90.0, STEP)
+DEAD = SourceState(None, MINUTE, "connection refused")
+
+
+def deploy(world: Scene) -> None:
+    world.alter(content="content-2")
+
+
+def test_a_deploy_ends_no_alarm_whose_source_is_dead() -> None:
+    world = scene(escalate(when=JOBS))
+    world.sources["jobs"] = ALIVE
+    world.figures_for[JOBS] = {"web": 90.0}
+    assert begun(world.tick()) == [("web", "critical")]
+    world.sources["jobs"] = DEAD
+    world.figures_for[JOBS] = {"web": None}
+    world.tick()
+    deploy(world)
+    assert world.wait(HOUR) == ()
+    world.sources["jobs"] = ALIVE
+    assert world.wait(MINUTE) == (), "what it was meanwhile nobody knows"
+    world.figures_for[JOBS] = {"web": 10.0}
+    (end,) = world.tick()
+    assert end.reason == "resolved: mean jobs over 1m is 10, no longer above 50"
+
+
+def test_a_deploy_ends_an_alarm_whose_source_lives_but_whose_figures_went_with_it() -> None:
+    cpu = metric_condition()
+    world = scene(escalate(when=Combined(Combinator.ALL, (JOBS, cpu))))
+    world.sources["jobs"] = ALIVE
+    world.figures_for[JOBS] = {"web": 90.0}
+    assert begun(world.tick()) == [("web", "critical")]
+    world.figures["web"] = None
+    world.tick()
+    deploy(world)
+    (end,) = world.wait(MINUTE)
+    assert end.reason == "resolved: the service was changed, and its figures are no longer there"
+
+
+def test_a_deploy_ends_no_alarm_of_a_tracking_rule_whose_source_is_dead() -> None:
+    target = Target(50.0, MINUTE, source="jobs", per_task=True)
+    tracks = rule(
+        "load", Track((target,), 1, 2), Combined(Combinator.ALL, ()), otherwise=Escalate("info")
+    )
+    world = scene(tracks)
+    world.sources["jobs"] = ALIVE
+    world.tracked["web", target] = Tracked(figure=900.0, total=2)
+    assert begun(world.tick()) == [("web", "info")]
+    world.sources["jobs"] = DEAD
+    world.tracked["web", target] = Tracked(total=2)
+    world.tick()
+    deploy(world)
+    assert world.wait(HOUR) == ()
+    world.sources["jobs"] = ALIVE
+    assert world.wait(MINUTE) == (), "what it was meanwhile nobody knows"
+    world.tracked["web", target] = Tracked(figure=100.0, total=2)
+    assert ended(world.tick()) == ["web"]

@@ -19,6 +19,7 @@ from autoheal.core.state import (
     Seen,
     ServiceState,
     State,
+    TrackState,
     Trial,
     pack_overall,
     pack_service,
@@ -60,6 +61,8 @@ incidents = st.builds(
     text,
     st.lists(deeds, max_size=2).map(tuple),
 )
+dated = st.lists(st.tuples(whole, whole), max_size=3).map(tuple)
+tracks = st.builds(TrackState, dated, dated, text)
 pages = st.builds(Page, text, text, text, st.sampled_from(Mode), text, text)
 services = st.builds(
     ServiceState,
@@ -81,6 +84,7 @@ services = st.builds(
     st.none() | incidents,
     maybe,
     whole,
+    st.dictionaries(text, tracks, max_size=2),
 )
 identities = text.filter(lambda name: name != OVERALL_FIELD)
 breakers = st.builds(Breaker, st.sampled_from(Circuit), whole, whole, text)
@@ -122,6 +126,12 @@ def test_the_order_of_fields_does_not_matter(state: State) -> None:
 def test_nothing_stored_is_the_first_state() -> None:
     assert unpack({}) == State()
     assert unpack({"web": b"without the whole it means nothing"}) == State()
+
+
+def test_what_tracking_remembered_without_a_hash_comes_back() -> None:
+    track = b'"tracks":{"load":{"recommendations":[[1,2]],"scaled":[]}}'
+    fields = {**GOOD, "web": GOOD["web"].replace(b'"tracks":{}', track)}
+    assert unpack(fields).services["web"].tracks == {"load": TrackState(((1, 2),))}
 
 
 GOOD = pack(

@@ -2,8 +2,9 @@
 
 escalate > scale_up > raise_memory > restart > scale_down: a rule that fires blocks every rule of a
 lower rank, even while it cannot act itself (signals that contradict each other call for doing
-nothing). Within a rank the higher priority wins, then the name; there a rule that is at its bound
-makes way for the next, and for one that treats a failure.
+nothing). A rule that tracks targets has the rank of what it proposes. Within a rank the higher
+priority wins, then the name; there a rule that is at its bound makes way for the next, and for one
+that treats a failure.
 Rules on trial contend in a lane of their own.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autoheal.actions import Plan, Unable
+from autoheal.actions import Plan, Proposal, Unable
 from autoheal.core.rule import Rule
 from autoheal.core.state import Lane
 from autoheal.model import ActionKind, Mode
@@ -25,17 +26,22 @@ class Bid:
     """A rule that fires on a service, with what it would do."""
 
     rule: Rule
-    plan: Plan | Unable
+    proposal: Proposal
 
     @property
     def action(self) -> ActionKind:
         """What it wants done."""
-        return self.rule.then.kind
+        return self.proposal.kind
+
+    @property
+    def plan(self) -> Plan | Unable:
+        """How it would be done."""
+        return self.proposal.plan
 
     @property
     def order(self) -> tuple[int, int, str]:
         """Strongest first."""
-        return order_of(self.rule)
+        return order_of(self.rule, self.action)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +53,9 @@ class Loss:
     words: str
 
 
-def order_of(rule: Rule) -> tuple[int, int, str]:
-    """Strongest first: by rank, then priority, then name."""
-    return RANK[rule.then.kind], -rule.priority, rule.name
+def order_of(rule: Rule, action: ActionKind) -> tuple[int, int, str]:
+    """Strongest first: by rank of what it wants done, then priority, then name."""
+    return RANK[action], -rule.priority, rule.name
 
 
 def lane_of(rule: Rule) -> Lane:
@@ -76,7 +82,7 @@ def contend(bids: Sequence[Bid]) -> Contest:
         if blocker is not None and _blocks(blocker, bid):
             losses.append(Loss(bid.rule, "arbitration", _blocked_by(blocker)))
         elif isinstance(bid.plan, Unable):
-            losses.append(Loss(bid.rule, "bound", bid.plan.words))
+            losses.append(Loss(bid.rule, bid.plan.held_by, bid.plan.words))
             stuck += [bid] if bid.plan.lasting and winner is None else []
             blocker = blocker or bid
         elif winner is not None:

@@ -1,8 +1,9 @@
 """decide(rules, limits, state, snapshot, now) -> (state', decisions): pure, all of the judgement.
 
-A tick reads: notice who changed what; take in what became of earlier decisions; step every rule on
-every service; follow incidents; tell people of an outage; judge what was done; let the firing rules
-of a service contend; ask the guards; tell people; send what is left, no more at once than allowed.
+A tick reads: notice who changed what; take in what became of earlier decisions; step every rule
+that is in force on every service; follow incidents; tell people of an outage; judge what was done;
+let the firing rules of a service contend; ask the guards; tell people; send what is left, no more
+at once than allowed; name the rules that a source leaves in the dark.
 The process's mode is not known here: a decision carries `max_mode`, from rule and labels alone.
 
 Order never depends on a set or a hash: services go by id, rules by name.
@@ -23,6 +24,8 @@ from autoheal.core.decision import (
     incidents,
     outage,
     pages,
+    sources,
+    tracking,
 )
 from autoheal.core.decision.evidence import evaluate
 from autoheal.core.decision.guards import Candidate
@@ -72,6 +75,7 @@ def decide(
     pages.raise_alarms(tick, causes)
     pages.budget_is_back(tick)
     send(tick, candidates)
+    sources.hold(tick)
     for view in tick.views.values():
         incidents.close(tick, view)
     return _verdicts(tick)
@@ -94,6 +98,7 @@ def _begin(rules: RuleSet, limits: Limits, state: State, snapshot: Snapshot, now
         pages=dict(state.pages),
         outage_ms=state.outage_ms,
         began_ms=state.began_ms or now_ms,
+        outside_hours=alerts.outside_hours(rules, now_ms),
     )
 
 
@@ -175,8 +180,8 @@ def _bury(tick: Tick) -> None:
 
 
 def _look(tick: Tick, service: Service) -> View:
-    """What the service's rules say now; their states are stepped."""
-    rules = {rule.name: rule for rule in tick.rules.rules if rule.match.holds(service.name)}
+    """What the service's rules say now; the states of those in force are stepped."""
+    rules = {rule.name: rule for rule in tick.rules.rules if rule.match.holds(service)}
     state = tick.services[service.id]
     verdicts = {
         name: evaluate(rule, service, state, tick.now).verdict for name, rule in rules.items()
@@ -187,7 +192,9 @@ def _look(tick: Tick, service: Service) -> View:
     # A rule that wants nothing any more begins anew.
     idle = state.failures.keys() - after.keys()
     tick.services[service.id] = flights.unburdened(state, idle)
-    return View(service, read_terms(service.labels), tick.tasks(service.id), rules, verdicts)
+    view = View(service, read_terms(service.labels), tick.tasks(service.id), rules, verdicts)
+    tracked = tracking.verdicts(tick, view)
+    return dataclasses.replace(view, verdicts={**verdicts, **tracked}) if tracked else view
 
 
 def _step(
@@ -196,14 +203,13 @@ def _step(
     rules: Mapping[str, Rule],
     verdicts: Mapping[str, Verdict],
 ) -> dict[str, RuleState]:
-    """The next states of the rules that are not inactive. A long gap starts them over."""
-    gap_ms = tick.now_ms - tick.before.now_ms
-    limits = tick.limits
-    late = gap_ms > max((limits.missed_ticks + 1) * limits.step_ms, limits.handover_ms)
+    """The next states of the rules in force that are not inactive. A long gap starts them over."""
+    before = {} if tick.is_late else state.rules
     after = {}
     for name, rule in rules.items():
-        known = None if late else state.rules.get(name)
-        stepped = alerts.step(known, rule, verdicts[name], tick.now_ms)
+        if name in tick.outside_hours:
+            continue
+        stepped = alerts.step(before.get(name), rule, verdicts[name], tick.now_ms)
         if stepped is not None:
             after[name] = stepped
     return after

@@ -114,10 +114,20 @@ def _acted(
             after = dataclasses.replace(after, rolled_ms=at_ms)
         case ActionKind.ESCALATE:  # pragma: no cover  # touches no service: it never flies
             pass
-    service = unburdened(service, [flight.rule])
+    service = _scaled(unburdened(service, [flight.rule]), flight, at_ms)
     times = (*service.acted.get(flight.rule, ()), at_ms)
     acted = {**service.acted, flight.rule: times[-ACTED_MAX:]}
     return dataclasses.replace(service.with_lane(lane, after), acted=acted)
+
+
+def _scaled(service: ServiceState, flight: Flight, at_ms: int) -> ServiceState:
+    """The service with one more step of a tracking rule, which its policies count."""
+    known = service.tracks.get(flight.rule)
+    if known is None:
+        return service
+    scaled = (*known.scaled, (at_ms, flight.target - flight.start))
+    tracks = {**service.tracks, flight.rule: dataclasses.replace(known, scaled=scaled)}
+    return dataclasses.replace(service, tracks=tracks)
 
 
 def _judged(breaker: Breaker, outcome: Outcome, at_ms: int, limits: Limits) -> Breaker:

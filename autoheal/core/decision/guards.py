@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from autoheal.actions import Plan
+from autoheal.actions import Plan, Track
 from autoheal.core.breaker import Breaker
 from autoheal.core.limits import HOUR_MS, Limits
 from autoheal.core.rule import Risk, Rule
@@ -41,22 +41,18 @@ NODES_NAMED_MAX = 3
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One rule that wants to act on one service, and the figures that it rests on."""
+    """One rule that wants this `action` done to one service, and the figures that it rests on."""
 
     service: Service
     state: ServiceState
     rule: Rule
+    action: ActionKind
     plan: Plan
     lane: Lane
     max_mode: Mode
     evidence: tuple[Evidence, ...]
     terms: Terms
     is_healthy: bool
-
-    @property
-    def action(self) -> ActionKind:
-        """What it wants done."""
-        return self.rule.then.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,15 +198,20 @@ def _waits(candidate: Candidate, lane: LaneState) -> tuple[tuple[int | None, int
     """Which earlier actions are waited for, and how long.
 
     What replaces tasks waits for anything that did; up for up; down for both, and for its whole
-    window after an up.
+    window after an up: that of its condition, or of a tracking rule that in which it stabilizes.
     """
     rule = candidate.rule
     if rule.then.rolls:
         return ((lane.rolled_ms, rule.cooldown_ms),)
     if candidate.action is ActionKind.SCALE_DOWN:
-        after_up_ms = max(rule.cooldown_ms, rule.window_ms)
+        after_up_ms = max(rule.cooldown_ms, rule.window_ms, _stabilization_ms(rule))
         return (lane.down_ms, rule.cooldown_ms), (lane.up_ms, after_up_ms)
     return ((lane.up_ms, rule.cooldown_ms),)
+
+
+def _stabilization_ms(rule: Rule) -> int:
+    """How long a tracking rule looks back before it scales down; 0 for others."""
+    return rule.then.down.stabilization_ms if isinstance(rule.then, Track) else 0
 
 
 def _labels(candidate: Candidate, _: Situation) -> str | None:

@@ -1,7 +1,8 @@
 """Incidents: one service's trouble, from the first evidence to the time when nothing is amiss.
 
 Only failures count, not load: a harmful event opens one, a rule that is TRUE and would treat a
-failure, and one that tells people of a failure. Rules on trial open none. It is over once nothing
+failure, and one that tells people of a failure. What a figure from elsewhere means nobody knows
+here: telling people of it opens none. Nor do rules on trial. It is over once nothing
 has been amiss for the recovery time. What came of it is told apart: remedied by an action of ours,
 escalated to people, or cleared by itself.
 """
@@ -17,7 +18,14 @@ from autoheal.core.decision import flights
 from autoheal.core.decision.arbiter import lane_of
 from autoheal.core.decision.evidence import counted, describe
 from autoheal.core.decision.tick import Tick, View, is_ours
-from autoheal.core.rule import EventCondition, Leaf, Rule, leaves
+from autoheal.core.rule import (
+    EventCondition,
+    Leaf,
+    MetricCondition,
+    Rule,
+    SourceCondition,
+    leaves,
+)
 from autoheal.core.state import Flight, Lane, ServiceState
 from autoheal.core.view.fold import Happening
 from autoheal.metrics import EVENT_BY_NAME, EVENTS, METRIC_BY_NAME
@@ -35,8 +43,8 @@ def follow(tick: Tick, view: View) -> None:
     if is_ours(view.service) or view.service.replicas == 0:
         return
     harm = _harm(tick, view)
-    healing = [rule for rule in view.rules.values() if view.is_true(rule) and is_of_failure(rule)]
     state = tick.services[view.service.id]
+    healing = [r for name, r in view.rules.items() if name in state.rules and is_of_failure(r)]
     if harm:
         state = dataclasses.replace(state, harmed_ms=max(h.ms for _, h in harm), calm_ms=None)
         tick.services[view.service.id] = state
@@ -62,9 +70,13 @@ def is_of_failure(rule: Rule) -> bool:
 
 
 def _is_harm(leaf: Leaf) -> bool:
-    if isinstance(leaf, EventCondition):
-        return EVENT_BY_NAME[leaf.event].harm and leaf.comparison.wants_high
-    return METRIC_BY_NAME[leaf.metric].harm and leaf.comparison.wants_high
+    match leaf:
+        case EventCondition():
+            return EVENT_BY_NAME[leaf.event].harm and leaf.comparison.wants_high
+        case MetricCondition():
+            return METRIC_BY_NAME[leaf.metric].harm and leaf.comparison.wants_high
+        case SourceCondition():  # pragma: no branch  # mypy knows that there is no other
+            return False
 
 
 def acted(tick: Tick, service: str, flight: Flight, outcome: Outcome, at_ms: int) -> None:

@@ -5,6 +5,10 @@ outage of the Swarm, else one for a node that is down, else one for a stack of w
 services are in trouble, else one for the incident of a service. A page begins with its first alarm
 and ends with its last; a more severe alarm makes a new page of the old one.
 
+An alarm ends once its condition has been FALSE without a break for as long as its rule says: TRUE
+breaks it, and so does NO_DATA, or else lost samples could hide that the condition was TRUE for a
+while. It ends with the hours of its rule too, unless it tells that an action did not help.
+
 Pages of rules that may not act, and of rules on trial, are kept apart by their mode.
 """
 
@@ -16,7 +20,7 @@ from dataclasses import dataclass
 
 from autoheal.actions import Escalate
 from autoheal.actions.escalate import FIRING, QUIET, SEVERITIES
-from autoheal.core.decision import incidents
+from autoheal.core.decision import incidents, sources
 from autoheal.core.decision.evidence import counted, denied, describe, is_counting
 from autoheal.core.decision.reach import may_reach
 from autoheal.core.decision.tick import Tick, View
@@ -77,7 +81,8 @@ def resolve(tick: Tick) -> None:
         for alarm in tick.before.services[identity].escalated.values():
             ends[alarm.page] = ("the service was removed", ())
     for view in tick.views.values():
-        for name, alarm in sorted(tick.services[view.service.id].escalated.items()):
+        for name, known in sorted(tick.services[view.service.id].escalated.items()):
+            alarm = _heard(tick, view, name, known)
             over = _over(tick, view, name, alarm)
             if over is not None:
                 ends[alarm.page] = over
@@ -89,24 +94,55 @@ def resolve(tick: Tick) -> None:
             _end(tick, key, *ends.get(key, ("a person reset the rule", ())))
 
 
+def _heard(tick: Tick, view: View, name: str, alarm: Alarm) -> Alarm:
+    """The alarm, with since when nothing has been amiss; so it is remembered."""
+    rule = view.rules.get(name)
+    is_false = rule is not None and view.verdicts[name] is Verdict.FALSE
+    quiet_ms = None
+    if rule is not None and is_false and _has_passed(tick, view, rule, alarm):
+        unbroken = alarm.quiet_ms is not None and not tick.is_late
+        quiet_ms = alarm.quiet_ms if unbroken else tick.now_ms
+    if quiet_ms == alarm.quiet_ms:
+        return alarm
+    alarm = dataclasses.replace(alarm, quiet_ms=quiet_ms)
+    state = tick.services[view.service.id]
+    escalated = {**state.escalated, name: alarm}
+    tick.services[view.service.id] = dataclasses.replace(state, escalated=escalated)
+    return alarm
+
+
 def _over(
     tick: Tick, view: View, name: str, alarm: Alarm
 ) -> tuple[str, tuple[Evidence, ...]] | None:
     """Why an alarm is over; None while it goes on. NO_DATA is no recovery."""
     rule = view.rules.get(name)
-    if view.service.replicas == 0:
-        return "the service was switched off", ()
     if rule is None or (not alarm.because and not isinstance(rule.then, Escalate)):
         return "the rule was removed", ()
-    if view.verdicts[name] is Verdict.FALSE and _has_passed(tick, view, rule, alarm):
+    ended = _ended(tick, view, rule)
+    if ended:
+        return ended, ()
+    if alarm.quiet_ms is not None and tick.now_ms - alarm.quiet_ms >= rule.keep_firing_ms:
         evidence = denied(rule, view.service, tick.services[view.service.id], tick.now)
         words = " and ".join(f"{e.what} is {e.value:g}, no longer {e.bound}" for e in evidence[:1])
-        return words, evidence
-    if view.verdicts[name] is Verdict.NO_DATA and _was_changed(tick, view, alarm.since_ms):
+        return words or "its targets ask for nothing more", evidence
+    if view.verdicts[name] is Verdict.NO_DATA and _was_changed(tick, view, rule, alarm.since_ms):
         return "the service was changed, and its figures are no longer there", ()
     if (severity_of(rule), may_reach(rule, view.terms)) != (alarm.severity, alarm.max_mode):
         return "the rule was changed", ()
     return None
+
+
+def _ended(tick: Tick, view: View, rule: Rule) -> str:
+    """Why the rule has nothing more to tell, whatever its condition says; "" while it has.
+
+    That an action did not help is true at any hour.
+    """
+    if view.service.replicas == 0:
+        return "the service was switched off"
+    quarantined = tick.services[view.service.id].quarantined
+    if rule.name in tick.outside_hours and rule.name not in quarantined:
+        return "the rule is outside its hours"
+    return ""
 
 
 def _has_passed(tick: Tick, view: View, rule: Rule, alarm: Alarm) -> bool:
@@ -121,8 +157,10 @@ def _has_passed(tick: Tick, view: View, rule: Rule, alarm: Alarm) -> bool:
     return view.is_whole and not is_counting(rule, service, state, tick.now)
 
 
-def _was_changed(tick: Tick, view: View, since_ms: int) -> bool:
+def _was_changed(tick: Tick, view: View, rule: Rule, since_ms: int) -> bool:
     """Whether somebody changed the service since, and nothing else hides its figures."""
+    if sources.is_silent(rule, view.service, tick.snapshot):
+        return False
     state = tick.services[view.service.id]
     age_ms = tick.now_ms - tick.snapshot.inventory_at_ms
     fresh = view.is_whole and age_ms < tick.limits.inventory_stale_ms
@@ -268,7 +306,7 @@ def _reason(
     if page.subject.startswith(NODE_PREFIX):
         return _node_reason(tick, page, worst)
     words = worst.because or f"escalate ({worst.severity})"
-    reason = f"{joined(evidence)}: {words}"
+    reason = f"{joined(evidence)}: {words}" if evidence else words
     if worst.view.tasks.complaint and not worst.view.is_whole:
         reason += f'; Swarm says: "{worst.view.tasks.complaint}"'
     if worst.fix:

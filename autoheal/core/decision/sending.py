@@ -57,7 +57,7 @@ def _order(candidate: Candidate) -> tuple[int, int, int, str, str]:
     lane = candidate.state.lane(candidate.lane)
     times = (lane.up_ms, lane.down_ms, lane.rolled_ms, lane.failed_ms)
     last_ms = max(each or 0 for each in times)
-    rank, priority, name = order_of(candidate.rule)
+    rank, priority, name = order_of(candidate.rule, candidate.action)
     return rank, priority, last_ms, name, candidate.service.id
 
 
@@ -66,7 +66,7 @@ def _decision(tick: Tick, candidate: Candidate) -> Decision:
     held_for = f" for {format_duration(rule.for_ms)}" if rule.for_ms else ""
     decision = Decision(
         id="",
-        action=rule.then.kind,
+        action=candidate.action,
         service=candidate.service.id,
         service_name=candidate.service.name,
         start=candidate.plan.start,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from autoheal.actions import Subject
+from autoheal.actions import Proposal, Subject
 from autoheal.core.decision.evidence import OOM_KILLED, counted
 from autoheal.core.decision.tick import Tick, View
 from autoheal.core.rule import Rule
 
 
-def subject(tick: Tick, view: View, rule: Rule) -> Subject:
-    """The subject of the rule's action on the service."""
+def subject(tick: Tick, view: View, rule: Rule, tracked: Proposal | None = None) -> Subject:
+    """The subject of the rule's action on the service, with what tracking came to."""
     return Subject(
         service=view.service,
         running=len(view.tasks.running),
@@ -17,6 +17,7 @@ def subject(tick: Tick, view: View, rule: Rule) -> Subject:
         maximum=view.terms.maximum,
         killed_limit=_killed_limit(tick, view, rule) if rule.then.rolls else None,
         room=_room(tick, view) if rule.then.rolls else None,
+        tracked=tracked,
     )
 
 

@@ -7,8 +7,9 @@ change it. Order never depends on a set or a hash: services go by id, rules by n
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from autoheal.core.breaker import Breaker
 from autoheal.core.decision.arbiter import Loss
@@ -28,6 +29,9 @@ from autoheal.model import (
     Verdict,
 )
 from autoheal.records import identified
+
+if TYPE_CHECKING:
+    from autoheal.core.decision.tracking import Tracking
 
 NO_TASKS = ServiceTasks()
 
@@ -57,14 +61,13 @@ class View:
         """Whether all tasks that should run do, or have ended as they should."""
         return len(self.tasks.running) + self.tasks.finished >= self.tasks.wanted
 
-    def is_true(self, rule: Rule) -> bool:
-        """Whether the rule's condition holds."""
-        return self.verdicts[rule.name] is Verdict.TRUE
-
 
 @dataclass(slots=True)
 class Tick:
-    """The inputs, and the state as it becomes."""
+    """The inputs, and the state as it becomes; `outside_hours` names the rules not in force now.
+
+    `trackings` is what target tracking came to, by service.
+    """
 
     rules: RuleSet
     limits: Limits
@@ -80,7 +83,9 @@ class Tick:
     pages: dict[str, Page] = field(default_factory=dict)
     outage_ms: int | None = None
     began_ms: int = 0
+    outside_hours: frozenset[str] = frozenset()
     views: dict[str, View] = field(default_factory=dict)
+    trackings: dict[str, Sequence[Tracking]] = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
     held: list[Held] = field(default_factory=list)
     incidents: list[Incident] = field(default_factory=list)
@@ -89,6 +94,13 @@ class Tick:
     def now(self) -> tuple[int, Snapshot]:
         """The instant, as conditions are asked."""
         return self.now_ms, self.snapshot
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the last tick is so long ago that nobody knows what held in between."""
+        limits = self.limits
+        on_time_ms = max((limits.missed_ticks + 1) * limits.step_ms, limits.handover_ms)
+        return self.now_ms - self.before.now_ms > on_time_ms
 
     def tasks(self, service: str) -> ServiceTasks:
         """The tasks of a service."""
