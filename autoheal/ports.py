@@ -88,6 +88,14 @@ class EventSource(Protocol):
         ...
 
 
+class FigureSource(Protocol):
+    """One figure from elsewhere: a query, the length of a queue, a number in a response."""
+
+    def read(self) -> float:
+        """The figure now. Raises RemoteError, whose text holds no secret."""
+        ...
+
+
 class SwarmReader(Protocol):
     """GET on the Docker API, and nothing else."""
 
