@@ -165,14 +165,34 @@ def reset(config: Path | None, service: str, rule: str, **overrides: str | None)
 
 @commands.command()
 @click.argument("rules", nargs=-1, required=True, type=click.Path(path_type=Path))
-def check(rules: tuple[Path, ...]) -> None:
-    """Read rule files or directories and report every mistake with its place."""
-    from autoheal import rulefile  # noqa: PLC0415  # keeps --help fast
+@click.option("--strict", is_flag=True, help="Exit with code 1 if there is a warning.")
+def check(rules: tuple[Path, ...], *, strict: bool) -> None:
+    """Read rule files or directories and report every mistake with its place.
+
+    Rules without a mistake that may not do what was meant get a warning each.
+    """
+    from autoheal import lint, rulefile  # noqa: PLC0415  # keeps --help fast
 
     loaded = rulefile.load(rules)
-    count = len(loaded.rules.rules)
-    files = len(loaded.texts)
-    click.echo(f"{count} rule{'s' * (count != 1)} in {files} file{'s' * (files != 1)}: ok")
+    warnings = lint.lines(lint.lint(loaded.rules, loaded.sources), loaded.places)
+    counted = f"{_count(len(loaded.rules.rules), 'rule')} in {_count(len(loaded.texts), 'file')}"
+    verdict = f"ok, {_count(len(warnings), 'warning')}" if warnings else "ok"
+    for line in (f"{counted}: {verdict}", *warnings):
+        click.echo(line)
+    if strict and warnings:
+        sys.exit(1)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+@commands.command()
+def schema() -> None:
+    """Print the JSON Schema of rule files, for editors."""
+    from autoheal.rulefile import schema as rule_files  # noqa: PLC0415  # keeps --help fast
+
+    click.echo(rule_files.text(), nl=False)
 
 
 @commands.command()
@@ -197,3 +217,17 @@ def demo(scenario: str, rules: str | None, seed: int, speed: float, *, as_json: 
     from autoheal.app.demo import Request, show  # noqa: PLC0415  # keeps --help fast
 
     sys.exit(show(Request(scenario, seed, speed, rules, as_json)))
+
+
+@commands.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+def test(paths: tuple[Path, ...]) -> None:
+    """Play the rule tests (*.test.yaml) in files or directories; rules/ if none is named.
+
+    Needs no Docker and no store. Exit code 1: a test failed; 2: there is a mistake in a file.
+    """
+    from autoheal import ruletest  # noqa: PLC0415  # keeps --help fast
+
+    report = ruletest.run(paths or (Path("rules"),))
+    click.echo(report, nl=False)
+    sys.exit(0 if report.passed else 1)

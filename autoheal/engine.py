@@ -7,12 +7,16 @@ a commit whose reply was lost is settled by asking again before anything else is
 
 A store whose clock jumps, that is another one than before, or that went back in time is not
 trusted: the engine then decides nothing for one window, and says so.
+
+Other rules take over between two ticks. What they look back on is folded beforehand, beside the
+ticks, so that no decision waits for it and none is made on half of it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -26,7 +30,7 @@ from autoheal.core.view.fold import ENDED_TASKS_KEPT_MS, Fold
 from autoheal.core.view.window import SPARE_SLOTS
 from autoheal.errors import AutohealError, BadRecordError, UserError
 from autoheal.model import Incident, IncidentEnd, TickRecord
-from autoheal.ports import Clock, Cut, Lease, Reader, Store, Write
+from autoheal.ports import Clock, Cut, Entry, Lease, Store, Write
 from autoheal.telemetry import Telemetry
 from autoheal.units import format_duration
 
@@ -36,6 +40,8 @@ CLOCK_JUMP_MS = 5_000
 ANCHOR_S = 60.0
 # A fold must reach back past the oldest slot far enough to meet a roster and an inventory keyframe.
 KEYFRAME_MARGIN_MS = 6 * 60_000
+# What is folded at a stretch of the past that other rules look back on: some tenths of a second.
+PIECE_ENTRIES = 2_000
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +71,44 @@ class _Commit:
     state: Mapping[str, bytes | None]
     writes: tuple[Write, ...]
     packed: Packed
+
+
+class _Past:
+    """The recent past as far as one set of rules looks back: its fold and what that has read.
+
+    `since_ms` is where it begins.
+    """
+
+    def __init__(self, store: Store, rulebook: Rulebook, limits: Limits, decided_ms: int) -> None:
+        self.rulebook = rulebook
+        since_ms = store.now_ms() - reach_ms(rulebook.rules, limits)
+        # What became of the last decisions is news, however long nobody was there to read it.
+        self.since_ms = max(0, min(since_ms, decided_ms or since_ms))
+        self.fold = Fold(rulebook.rules, limits)
+        self.reader = store.reader(Fold.STREAMS, since_ms=self.since_ms)
+        self._unfolded: deque[Entry] = deque()
+        self._is_waiting = False
+
+    def catch_up(self) -> bool:
+        """Fold one piece; whether that was all there is. Raises ConnectionError; call again."""
+        cut = None if self._unfolded else self.reader.cut()
+        if cut is not None:
+            self._unfolded.extend(cut.entries)
+        is_all = cut is not None and len(self._unfolded) <= PIECE_ENTRIES
+        for _ in range(min(PIECE_ENTRIES, len(self._unfolded))):
+            entry = self._unfolded.popleft()
+            # One that cannot be read has been told of by the fold that the ticks rest on.
+            self.fold.fold(entry.stream, entry.ms, entry.at_ms, entry.fields)
+        # Only while it waits, and ticks decide: before, what nobody decided on yet may be in it.
+        if cut is not None and is_all and self._is_waiting:
+            self.fold.forget(cut.now_ms)
+        return is_all
+
+    def tell_of_waiting(self) -> None:
+        """Say, once, why nothing can be decided on this yet."""
+        if not self._is_waiting:
+            self._is_waiting = True
+            log.warning("the new rules wait for a whole inventory: the store holds no recent one")
 
 
 class Packed:
@@ -119,16 +163,14 @@ class Engine:
     ) -> None:
         self._store = store
         self._rulebook = rulebook
+        self._past: _Past | None = None
         self._limits = limits
         self._key = key
         self._clock = clock
         self._telemetry = telemetry
         self._holder = holder
         self._lease_ttl_s = lease_ttl_s
-        self._fold = Fold(rulebook.rules, limits)
         self._limits_text = records.canonical(dataclasses.asdict(limits))
-        self._reader: Reader | None = None
-        self._since_ms = 0
         self._lease: Lease | None = None
         self._state: State | None = None
         self._packed = Packed()
@@ -139,12 +181,17 @@ class Engine:
         self._rules_kept = False
         self._silent_until_ms = 0
         self._spoilt: set[str] = set()
+        # Another thread leaves here what the next tick is to rest on.
+        self._prepared: deque[_Past] = deque(maxlen=1)
+        # What only that thread looks at.
+        self._coming: _Past | None = None
+        self._taken = rulebook.rules.hash
         telemetry.rules.set(len(rulebook.rules.rules))
 
     @property
     def cursors(self) -> Mapping[str, str]:
         """What has been read, for waiting for more."""
-        return {} if self._reader is None else self._reader.cursors
+        return {} if self._past is None else self._past.reader.cursors
 
     @property
     def is_leader(self) -> bool:
@@ -154,23 +201,51 @@ class Engine:
     @property
     def is_ready(self) -> bool:
         """Whether a whole inventory has been read."""
-        return self._fold.ready
+        return self._past is not None and self._past.fold.ready
+
+    def take(self, rulebook: Rulebook) -> bool:
+        """Have these rules in force from the next tick on. For one thread beside the ticking one.
+
+        False: call again, and more of the past that they look back on will have been folded; the
+        rules in force stay till then. Raises ConnectionError and UserError; they stay then too.
+        """
+        if rulebook.rules.hash == self._taken:
+            self._coming = None
+            return True
+        coming = self._coming
+        if coming is None or coming.rulebook.rules.hash != rulebook.rules.hash:
+            decided_ms = kept_state(self._store).now_ms
+            coming = self._coming = _Past(self._store, rulebook, self._limits, decided_ms)
+        if not coming.catch_up():
+            return False
+        if self.is_ready and not coming.fold.ready:
+            coming.tell_of_waiting()
+            return False
+        self._prepared.append(coming)
+        self._coming = None
+        self._taken = rulebook.rules.hash
+        return True
+
+    def drop(self) -> None:
+        """Keep nothing of rules that `take` has not put in force yet. For the thread of `take`."""
+        self._coming = None
 
     def tick(self) -> None:
         """Fold what is new and, as the leader, decide. Raises ConnectionError; call again then."""
         self._lead()
         before = self._clock.monotonic()
-        cut = self._cut()
+        past = self._newest_past()
+        cut = past.reader.cut()
         silent = self._is_silent(cut, before, self._clock.monotonic())
         for entry in cut.entries:
-            spoilt = self._fold.fold(entry.stream, entry.ms, entry.at_ms, entry.fields)
+            spoilt = past.fold.fold(entry.stream, entry.ms, entry.at_ms, entry.fields)
             if spoilt is not None:
                 self._pass_over(entry.stream, spoilt)
         try:
-            if self._lease is not None and self._fold.ready and not silent:
-                self._decide(self._lease, cut.now_ms)
+            if self._lease is not None and past.fold.ready and not silent:
+                self._decide(past, self._lease, cut.now_ms)
         finally:
-            self._fold.forget(cut.now_ms)
+            past.fold.forget(cut.now_ms)
 
     def _pass_over(self, stream: str, why: str) -> None:
         """Tell of an entry that cannot be read: in the log once per stream, there may be many."""
@@ -179,7 +254,7 @@ class Engine:
             self._spoilt.add(stream)
             log.warning("%s: entries of another version are passed over: %s", stream, why)
 
-    def _decide(self, lease: Lease, now_ms: int) -> None:
+    def _decide(self, past: _Past, lease: Lease, now_ms: int) -> None:
         if self._pending is not None and not self._commit(self._pending):
             return
         state = self._load()
@@ -191,9 +266,9 @@ class Engine:
         if now_ms <= state.now_ms:
             return
         self._keep_rules()
-        snapshot = self._fold.snapshot(now_ms=now_ms, since_ms=state.now_ms, epoch=lease.epoch)
-        verdicts = decide(self._rulebook.rules, self._limits, state, snapshot, now_ms)
-        self._commit(self._prepare(verdicts))
+        snapshot = past.fold.snapshot(now_ms=now_ms, since_ms=state.now_ms, epoch=lease.epoch)
+        verdicts = decide(past.rulebook.rules, self._limits, state, snapshot, now_ms)
+        self._commit(self._prepare(verdicts, past.since_ms))
 
     def stop(self) -> None:
         """Give up the lease, so that a standby goes on at once. Raises ConnectionError."""
@@ -255,14 +330,17 @@ class Engine:
 
     # reading
 
-    def _cut(self) -> Cut:
-        if self._reader is None:
-            since_ms = self._store.now_ms() - reach_ms(self._rulebook.rules, self._limits)
-            # What became of the last decisions is news, however long nobody was there to read it.
-            decided_ms = self._stored().now_ms or since_ms
-            self._since_ms = max(0, min(since_ms, decided_ms))
-            self._reader = self._store.reader(Fold.STREAMS, since_ms=self._since_ms)
-        return self._reader.cut()
+    def _newest_past(self) -> _Past:
+        """What this tick rests on: rules that were taken since the last one take over."""
+        if self._prepared:
+            self._past = self._prepared.pop()
+            self._rulebook = self._past.rulebook
+            self._rules_kept = False
+            self._telemetry.rules.set(len(self._rulebook.rules.rules))
+        if self._past is None:
+            decided_ms = self._stored().now_ms
+            self._past = _Past(self._store, self._rulebook, self._limits, decided_ms)
+        return self._past
 
     def _is_silent(self, cut: Cut, before: float, after: float) -> bool:
         """Whether the store's clock or identity gives reason not to decide now.
@@ -297,7 +375,7 @@ class Engine:
 
     # committing
 
-    def _prepare(self, verdicts: Verdicts) -> _Commit:
+    def _prepare(self, verdicts: Verdicts, since_ms: int) -> _Commit:
         """Everything one tick writes."""
         packed = self._packed.copy()
         fields = packed.changes(verdicts.state)
@@ -305,7 +383,7 @@ class Engine:
         record = TickRecord(
             number=verdicts.state.tick,
             now_ms=verdicts.state.now_ms,
-            since_ms=self._since_ms,
+            since_ms=since_ms,
             epoch=verdicts.state.epoch,
             rule_set=verdicts.state.rule_set,
             limits=records.digest(self._limits_text),
@@ -397,7 +475,7 @@ def reach_ms(rules: RuleSet, limits: Limits) -> int:
     """How far back a fold must begin to be whole: the windows, and a keyframe before them."""
     # A rule may look back on nodes that were saturated, each instant of which is a mean itself.
     sampled_ms = rules.longest_window_ms + limits.saturated_window_ms
-    window_ms = sampled_ms + SPARE_SLOTS * limits.step_ms
+    window_ms = max(sampled_ms, rules.longest_source_window_ms) + SPARE_SLOTS * limits.step_ms
     harm_ms = max(limits.outage_window_ms, limits.recovery_ms)
     happened_ms = max(rules.longest_event_window_ms, harm_ms, ENDED_TASKS_KEPT_MS)
     return max(window_ms, happened_ms) + KEYFRAME_MARGIN_MS
@@ -415,9 +493,18 @@ def kept_state(store: Store) -> State:
 
 
 def kept_rules(store: Store, name: str) -> RuleSet:
-    """The rules that an engine kept under this hash. Raises UserError if they are gone."""
+    """The rules that an engine kept under this hash.
+
+    Raises UserError if they are gone, or mean something else here.
+    """
     texts = records.parse(_kept(store, f"rules:{name}"))
-    return rulefile.parse({file: text.encode() for file, text in texts.items()})
+    rules = rulefile.parse({file: text.encode() for file, text in texts.items()})
+    if rules.hash != name:
+        raise UserError(
+            f"the rules {name} read differently now: another version of autoheal, or other time"
+            " zone data"
+        )
+    return rules
 
 
 def kept_limits(store: Store, name: str) -> Limits:

@@ -157,6 +157,23 @@ def _duration(least: str, most: str) -> _Quantity:
     )
 
 
+@dataclass(frozen=True)
+class _OrOff(_Quantity):
+    """A quantity, or 0, which is written `off`."""
+
+    def read(self, value: object) -> object:
+        return 0 if value in ("off", "0", "0s", 0) else super().read(value)
+
+    def show(self, value: object) -> str:
+        return super().show(value) if value else "off"
+
+
+def _duration_or_off(least: str, most: str) -> _OrOff:
+    known = _duration(least, most)
+    words = f"{known.words}, or off"
+    return _OrOff(words, known.least, known.most, known.parse, known.format)
+
+
 def _size(least: str, most: str) -> _Quantity:
     words = f"size, {least} to {most}"
     return _Quantity(words, parse_size(least), parse_size(most), parse_size, format_size)
@@ -331,6 +348,9 @@ class Settings(BaseModel):
     rules: Annotated[tuple[Path, ...], _Paths("paths, with commas between")] = Field(
         (Path("rules"),), description="Rule files, and directories of them"
     )
+    reload_interval_ms: Annotated[int, _duration_or_off("1s", "1h")] = Field(
+        5_000, description="Time between two looks at whether the rule files changed"
+    )
     signing_key: Annotated[
         SecretBytes | None,
         _SecretText(
@@ -420,7 +440,7 @@ class Settings(BaseModel):
         60_000, description="How long they stop before one probe is let through"
     )
     samples_age_ms: Annotated[int, _duration("1m", "30d")] = Field(
-        7_200_000, description="How long samples, ticks and inventories are kept"
+        7_200_000, description="How long samples, ticks, inventories and what sources told are kept"
     )
     samples_bytes: Annotated[int, _size("1MiB", "1TiB")] = Field(
         2**30, description="How much room samples may take"

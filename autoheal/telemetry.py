@@ -58,8 +58,22 @@ class Telemetry:
         self.breaker_open = gauge(
             "breaker_open", "0 closed, 1 half-open, 2 open: whether Docker writes are let through"
         )
+        self.source_age = gauge(
+            "source_value_age_seconds", "Time since the source last told its figure", "source"
+        )
+        self.source_failures = counter(
+            "source_failures", "Turns at which the source could not be read", "source"
+        )
         self.notifications = counter("notifications", "Deliveries", "notifier", "result")
         self.rules = gauge("rules", "Rules in force")
+        self.reload_successful = gauge(
+            "rules_reload_successful", "1 unless the rule files hold a mistake"
+        )
+        self.reload_success = gauge(
+            "rules_reload_success_timestamp_seconds", "When rules were last read without a mistake"
+        )
+        # Where no rules are read there is no mistake in them.
+        self.reload_successful.set(1)
 
     def _make_incident_metrics(self) -> None:
         since = "from the first evidence of an incident"

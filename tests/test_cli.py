@@ -32,6 +32,7 @@ rules:
   - name: cpu-high
     when: {metric: cpu_percent, over: 2m, above: 80}
     then: {action: scale_up, max: 3}
+    cooldown: 3m
 """
 EVENT_RULE = """
 rules:

@@ -21,7 +21,8 @@ import parts
 import places
 from autoheal import records
 from autoheal.app.loops import make_engine
-from autoheal.app.parts import Process, rulebook
+from autoheal.app.process import Process
+from autoheal.app.rules import rulebook
 from autoheal.app.stores import Memory, connect_to
 from autoheal.ports import Write
 from autoheal.settings import load_settings

@@ -16,14 +16,14 @@ from autoheal.adapters.docker_api import SwarmRole, swarm_role
 from autoheal.adapters.exposition import Exposition
 from autoheal.adapters.logs import configure
 from autoheal.app.parts import (
-    Process,
     add_collector,
     add_engine,
     add_executor,
     own_key,
-    rulebook,
     signing_key,
 )
+from autoheal.app.process import Process
+from autoheal.app.rules import rulebook
 from autoheal.app.stores import (
     STORE_ADDRESS,
     Memory,

@@ -15,7 +15,7 @@ from types import FrameType
 
 from autoheal.adapters.clock import SystemClock
 from autoheal.adapters.logs import configure
-from autoheal.app.parts import rulebook, shipped_rules
+from autoheal.app.rules import rulebook, shipped_rules
 from autoheal.app.simulated import QUANTA, SimulatedMemory, passing_store, simulation
 from autoheal.demo.demonstration import Demonstration, Tempo
 from autoheal.demo.scenarios import SCENARIOS

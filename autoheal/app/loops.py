@@ -79,7 +79,7 @@ def make_publisher(common: Common, reader: SwarmReader, outbox: Outbox) -> Inven
 
 def make_engine(common: Common, memory: Store, book: Rulebook, key: bytes) -> Engine:
     """What decides. Raises UserError where settings and rules contradict one another."""
-    _refuse_contradictions(common.settings, book)
+    refuse_contradictions(common.settings, book)
     return Engine(
         store=memory,
         rulebook=book,
@@ -131,7 +131,8 @@ def make_executor(
     )
 
 
-def _refuse_contradictions(settings: Settings, book: Rulebook) -> None:
+def refuse_contradictions(settings: Settings, book: Rulebook) -> None:
+    """Raise UserError where settings and rules contradict one another."""
     step = f"AUTOHEAL_STEP ({format_duration(settings.step_ms)})"
     _require_least(
         "lease_ttl",

@@ -7,46 +7,38 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import context_store
-from autoheal import records, rulefile
-from autoheal.adapters.actuators import Actuator, DryRunActuator, LiveActuator
+from autoheal import records
 from autoheal.adapters.alertmanager import Alertmanager
 from autoheal.adapters.audit import AuditLog
 from autoheal.adapters.cgroup import CgroupStats
-from autoheal.adapters.clock import SystemClock, boot_id
 from autoheal.adapters.containers import TaskContainers, container_pid
-from autoheal.adapters.docker_api import ReadOnlyDocker, WritableDocker
+from autoheal.adapters.docker_api import ReadOnlyDocker
 from autoheal.adapters.docker_events import DockerEvents
 from autoheal.adapters.node import ProcNode
 from autoheal.adapters.stats_api import ApiStats, AutoStats
 from autoheal.adapters.webhook import Webhook
 from autoheal.app.loops import (
-    Common,
     make_engine,
     make_executor,
     make_notifier,
     make_publisher,
 )
+from autoheal.app.process import Process
+from autoheal.app.rules import add_reload, add_sources
 from autoheal.app.stores import Memory, data_directory, retention
 from autoheal.collector import EVENTS_LOOP, Collector, Sources
 from autoheal.engine import LEASE, Engine, Rulebook
 from autoheal.errors import UserError
-from autoheal.model import Mode
 from autoheal.notifier import Destination
-from autoheal.outbox import Outbox
-from autoheal.ports import Clock, StatsSource
-from autoheal.runner import Job, Loop, Runner
+from autoheal.ports import StatsSource
+from autoheal.runner import Job, Loop
 from autoheal.settings import Settings, Stats
-from autoheal.telemetry import Telemetry
 
 KEY_BYTES = 32
 REST_S = 0.05
-DEFAULT_RULES = (Path("rules"),)
 INVENTORY_LOOK_S = 0.5
 EVENTS_STALE_S = 60.0
 ENGINE_REST_S = 0.25
@@ -56,22 +48,6 @@ HOUSEKEEPING_S = 60.0
 # What lets the engine decide before its step is over; samples come with every step anyway.
 NEWS = frozenset({records.EVENTS, records.INVENTORY, records.OUTCOMES, records.COMMANDS})
 DECIDED = frozenset({records.DECISIONS})
-
-
-def rulebook(settings: Settings) -> Rulebook:
-    """The rules in force. Without a rules/ folder here, the packs that ship."""
-    paths = settings.rules
-    if paths == DEFAULT_RULES and not paths[0].exists():
-        paths = (shipped_rules(),)
-    loaded = rulefile.load(paths)
-    return Rulebook(loaded.rules, loaded.texts)
-
-
-def shipped_rules() -> Path:
-    """In an installed package beside this file; in a checkout at its top."""
-    package = Path(__file__).parents[1]
-    shipped = package / "shipped" / "rules"
-    return shipped if shipped.is_dir() else package.parent / "rules"
 
 
 def signing_key(settings: Settings) -> bytes:
@@ -100,67 +76,6 @@ def own_key(settings: Settings) -> bytes:
             opened.write(key)
         part.rename(path)
         return key
-
-
-@dataclass(frozen=True)
-class Process:
-    """All parts of one process; `at_end` is what they want done when it ends, in order."""
-
-    common: Common
-    runner: Runner
-    at_end: list[Callable[[], None]] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, settings: Settings) -> Process:
-        """A process that runs nothing yet."""
-        clock = SystemClock()
-        telemetry = Telemetry(clock)
-        holder = f"{socket.gethostname()}-{boot_id()}"
-        common = Common(settings, clock, telemetry, holder)
-        return cls(common, Runner(clock=clock, telemetry=telemetry))
-
-    @property
-    def settings(self) -> Settings:
-        """As they were given."""
-        return self.common.settings
-
-    @property
-    def clock(self) -> Clock:
-        """The clock of this machine."""
-        return self.common.clock
-
-    @property
-    def telemetry(self) -> Telemetry:
-        """What this process says of itself."""
-        return self.common.telemetry
-
-    def outbox(self, name: str, store: context_store.Store) -> Outbox:
-        """A buffer, and a writer of its own, before the store."""
-        return Outbox(name, Memory(store, self.clock), self.telemetry)
-
-    def docker(self) -> ReadOnlyDocker:
-        """A reader of the local engine, which can do nothing else."""
-        return ReadOnlyDocker(self.settings.docker_url, timeout_s=self._docker_timeout_s)
-
-    def actuator(self) -> Actuator:
-        """Dry run is a wiring: then there is nothing here that could write."""
-        if self.settings.mode is Mode.DRY_RUN:
-            return DryRunActuator(self.docker())
-        url = self.settings.docker_url
-        return LiveActuator(WritableDocker(url, timeout_s=self._docker_timeout_s))
-
-    def wait(
-        self, memory: Memory, cursors: Mapping[str, str], streams: frozenset[str], at_most_s: float
-    ) -> bool:
-        """Wait for news on some of the streams that a loop reads; see Loop.wait."""
-        wanted = {stream: cursor for stream, cursor in cursors.items() if stream in streams}
-        if not wanted:
-            return self.runner.rest(at_most_s)
-        return memory.wait(wanted, at_most_s)
-
-    @property
-    def _docker_timeout_s(self) -> float:
-        return self.settings.docker_timeout_ms / 1000
 
 
 def add_collector(process: Process, store: context_store.Store, node: str) -> Collector:
@@ -233,7 +148,7 @@ def _stats(process: Process, docker: ReadOnlyDocker) -> StatsSource:
 
 
 def add_engine(process: Process, store: context_store.Store, book: Rulebook, key: bytes) -> Engine:
-    """Decisions, and the delivery of escalations."""
+    """Decisions, the figures from elsewhere that they rest on, and the delivery of escalations."""
     settings = process.settings
     memory = Memory(store, process.clock)
     engine = make_engine(process.common, memory, book, key)
@@ -246,6 +161,7 @@ def add_engine(process: Process, store: context_store.Store, book: Rulebook, key
             rest_s=ENGINE_REST_S,
         )
     )
+    add_reload(process, engine, add_sources(process, store, book), book)
     notifier = make_notifier(
         process.common,
         Memory(store, process.clock),

@@ -191,6 +191,8 @@ def retention(settings: Settings) -> dict[str, context_store.Retention]:
         records.SAMPLES: context_store.Retention(settings.samples_age_ms, settings.samples_bytes),
         records.INVENTORY: recent,
         records.TICKS: recent,
+        # As long as rules may look back, which samples_age must be at least.
+        records.SOURCES: recent,
         records.EVENTS: context_store.Retention(settings.events_age_ms),
         records.DECISIONS: decided,
         records.INTENTS: decided,

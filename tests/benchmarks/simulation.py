@@ -12,7 +12,7 @@ import argparse
 import time
 from collections.abc import Callable
 
-from autoheal.app.parts import rulebook
+from autoheal.app.rules import rulebook
 from autoheal.app.simulated import QUANTA, passing_store, simulation
 from autoheal.settings import load_settings
 from autoheal.sim.load import Constant, Noisy

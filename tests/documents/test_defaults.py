@@ -7,6 +7,7 @@ from pathlib import Path
 
 from autoheal import rulefile
 from autoheal.actions import Escalate, RaiseMemory, Restart, ScaleDown, ScaleUp
+from autoheal.actions.track import DOWN, UP, Direction, Policy, Select, Track
 from autoheal.app.loops import limits_of
 from autoheal.core.limits import Limits
 from autoheal.core.rule import Comparison, EventCondition, Limit, MetricCondition, Rule, leaves
@@ -71,6 +72,13 @@ def test_the_scaling_pack_keeps_to_its_numbers() -> None:
     scaling = [rule for rule in rules.values() if not rule.then.heals]
     watched = {m.metric for r in scaling for m in leaves(r.when) if isinstance(m, MetricCondition)}
     assert watched == {"cpu_percent"}, "no scaling on memory"
+
+
+def test_tracking_moves_as_kubernetes_hpa_does() -> None:
+    four_tasks, double = Policy(15 * SECOND, tasks=4), Policy(15 * SECOND, percent=100)
+    assert Direction(0, (four_tasks, double), Select.MAX, 0.1) == UP
+    assert Direction(5 * MINUTE, (double,), Select.MAX, 0.1) == DOWN
+    assert (Track((), 1, 9).up, Track((), 1, 9).down) == (UP, DOWN)
 
 
 def test_a_kill_for_memory_raises_by_the_larger_of_a_fifth_and_100_mib() -> None:

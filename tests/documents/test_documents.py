@@ -17,7 +17,8 @@ from autoheal.telemetry import Telemetry
 from parts import clean_environment
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/design.md", "docs/rules.md", "docs/settings.md"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/design.md", "docs/lint.md"]
+DOCUMENTS += ["docs/rule-tests.md", "docs/rules.md", "docs/settings.md"]
 README = (ROOT / "README.md").read_text()
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")

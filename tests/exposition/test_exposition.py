@@ -355,7 +355,11 @@ def _use_every_metric(telemetry: Telemetry) -> None:
     telemetry.decisions.labels("scale_up", "dry-run").inc()
     telemetry.held.labels("cooldown").inc()
     telemetry.outcomes.labels("applied").inc()
+    telemetry.source_age.labels("jobs").set(5)
+    telemetry.source_failures.labels("jobs").inc()
     telemetry.notifications.labels("webhook", "sent").inc()
+    telemetry.reload_successful.set(0)
+    telemetry.reload_success.set(1_700_000_000)
     telemetry.incidents.labels("remedied").inc()
     for histogram in (
         telemetry.time_to_detect,

@@ -72,6 +72,7 @@ def test_defaults() -> None:
         "docker_url": "unix:///var/run/docker.sock",
         "docker_timeout_ms": 5_000,
         "rules": (Path("rules"),),
+        "reload_interval_ms": 5_000,
         "signing_key": None,
         "alertmanager_url": None,
         "webhook_url": None,
@@ -225,6 +226,13 @@ def test_bounds_are_allowed_values() -> None:
     assert (patient.node_hold_ms, patient.group_wait_ms) == (7 * 86_400_000, 0)
 
 
+@pytest.mark.parametrize(
+    ("text", "interval_ms"), [("off", 0), ("0", 0), ("0s", 0), ("1s", 1_000), ("1h", 3_600_000)]
+)
+def test_rule_files_are_looked_at_every_so_often_or_never(text: str, interval_ms: int) -> None:
+    assert load(reload_interval=text).reload_interval_ms == interval_ms
+
+
 @pytest.mark.parametrize("text", ["", "off"])
 def test_the_http_server_can_be_off(text: str) -> None:
     assert load({"AUTOHEAL_LISTEN": text}).listen == ""
@@ -281,6 +289,7 @@ BAD_VALUES = [
     ("DOCKER_URL", "unix://", '"unix://" is not an address (try unix://...)'),
     ("DOCKER_URL", "", '"" is not an address (try unix://...)'),
     ("ALERTMANAGER_URL", "http://a b", '"http://a b" is not an address (try http://...)'),
+    ("RELOAD_INTERVAL", "999ms", "999ms is less than 1s"),
     ("LISTEN", "9477", '"9477" is not host:port (try 0.0.0.0:9477, or off)'),
     ("LISTEN", "a:65536", '"a:65536" is not host:port (try 0.0.0.0:9477, or off)'),
     ("LISTEN", "::1:80", '"::1:80" is not host:port (try 0.0.0.0:9477, or off)'),
