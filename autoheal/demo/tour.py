@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from autoheal.sim.load import Constant, Load, Noisy, Spike, Sum
 from autoheal.sim.program import MIB, Order, Program
 from autoheal.sim.scenario import ARMED, MINUTE_MS, SECOND_MS, START_MS, Happening, Scenario
@@ -19,69 +22,77 @@ def tour(seed: int) -> Scenario:
         focus="web",
         live_at_ms=15 * MINUTE_MS,
         total_ms=60 * MINUTE_MS,
-        services=(
-            (service_spec("web", replicas=2, labels=ARMED), Program(load=_visitors(seed))),
-            (
-                service_spec("reports", replicas=2, labels=ARMED),
-                Program(load=_steady(seed, "reports", 0.3), memory=60 * MIB),
-            ),
-            (
-                service_spec("mailer", replicas=2, labels=ARMED, check_every_s=10, restart=TWICE),
-                Program(load=_steady(seed, "mailer", 0.3)),
-            ),
-            (
-                service_spec("search", replicas=2, memory=512 * MIB, labels=ARMED),
-                Program(load=_steady(seed, "search", 0.4), memory=150 * MIB),
-            ),
-            (
-                service_spec("checkout", replicas=2, labels=ARMED),
-                Program(load=_steady(seed, "checkout", 0.35), broken=frozenset({"2"})),
-            ),
-            (
-                service_spec("cache", replicas=2, memory=400 * MIB, labels=ARMED),
-                Program(load=_steady(seed, "cache", 0.3), memory=360 * MIB),
-            ),
-            (service_spec("wiki", replicas=2), Program(load=_readers(seed))),
-        ),
-        happenings=(
-            Happening(1 * MINUTE_MS, "web: a campaign begins, visitors triple"),
-            Happening(6 * MINUTE_MS, "search: one of its tasks crashes, once", _crash_once),
-            Happening(6 * MINUTE_MS + 2 * SECOND_MS, "", _stop_crashing),
-            Happening(9 * MINUTE_MS, "web: the campaign ends"),
-            Happening(0, "search: a release of yesterday leaks memory", _leak),
-            Happening(17 * MINUTE_MS, "web: a second campaign begins"),
-            Happening(26 * MINUTE_MS, "web: the second campaign ends"),
-            Happening(
-                28 * MINUTE_MS,
-                "reports: the month-end run needs more memory than the limit",
-                lambda world: world.service("reports").orders.give(Order.FILL, 250 * MIB),
-            ),
-            Happening(
-                31 * MINUTE_MS,
-                "mailer: its relay hangs, health checks fail until Swarm gives up",
-                lambda world: world.service("mailer").orders.give(Order.SICK),
-            ),
-            Happening(
-                34 * MINUTE_MS,
-                "mailer: the relay answers again; nobody starts the mailer",
-                lambda world: world.service("mailer").orders.relieve(Order.SICK),
-            ),
-            Happening(
-                43 * MINUTE_MS,
-                "checkout: release 2 is deployed, and ends as soon as it starts",
-                lambda world: world.update("checkout", lambda spec: released(spec, "2")),
-            ),
-            Happening(48 * MINUTE_MS, "wiki: readers come; it has no autoheal labels"),
-            Happening(
-                51 * MINUTE_MS,
-                "checkout: release 3 is deployed, and works",
-                lambda world: world.update("checkout", lambda spec: released(spec, "3")),
-            ),
-        ),
+        services=_services(seed),
+        happenings=_happenings(),
         settings={
             # The default of five an hour is meant for real trouble, and this is a year's of it.
             "AUTOHEAL_ACTIONS_PER_HOUR": "20",
         },
+    )
+
+
+def _services(seed: int) -> Sequence[tuple[Mapping[str, Any], Program]]:
+    return (
+        (service_spec("web", replicas=2, labels=ARMED), Program(load=_visitors(seed))),
+        (
+            service_spec("reports", replicas=2, labels=ARMED),
+            Program(load=_steady(seed, "reports", 0.3), memory=60 * MIB),
+        ),
+        (
+            service_spec("mailer", replicas=2, labels=ARMED, check_every_s=10, restart=TWICE),
+            Program(load=_steady(seed, "mailer", 0.3)),
+        ),
+        (
+            service_spec("search", replicas=2, memory=512 * MIB, labels=ARMED),
+            Program(load=_steady(seed, "search", 0.4), memory=150 * MIB),
+        ),
+        (
+            service_spec("checkout", replicas=2, labels=ARMED),
+            Program(load=_steady(seed, "checkout", 0.35), broken=frozenset({"2"})),
+        ),
+        (
+            service_spec("cache", replicas=2, memory=400 * MIB, labels=ARMED),
+            Program(load=_steady(seed, "cache", 0.3), memory=360 * MIB),
+        ),
+        (service_spec("wiki", replicas=2), Program(load=_readers(seed))),
+    )
+
+
+def _happenings() -> Sequence[Happening]:
+    return (
+        Happening(1 * MINUTE_MS, "web: a campaign begins, visitors triple"),
+        Happening(6 * MINUTE_MS, "search: one of its tasks crashes, once", _crash_once),
+        Happening(6 * MINUTE_MS + 2 * SECOND_MS, "", _stop_crashing),
+        Happening(9 * MINUTE_MS, "web: the campaign ends"),
+        Happening(0, "search: a release of yesterday leaks memory", _leak),
+        Happening(17 * MINUTE_MS, "web: a second campaign begins"),
+        Happening(26 * MINUTE_MS, "web: the second campaign ends"),
+        Happening(
+            28 * MINUTE_MS,
+            "reports: the month-end run needs more memory than the limit",
+            lambda world: world.service("reports").orders.give(Order.FILL, 250 * MIB),
+        ),
+        Happening(
+            31 * MINUTE_MS,
+            "mailer: its relay hangs, health checks fail until Swarm gives up",
+            lambda world: world.service("mailer").orders.give(Order.SICK),
+        ),
+        Happening(
+            34 * MINUTE_MS,
+            "mailer: the relay answers again; nobody starts the mailer",
+            lambda world: world.service("mailer").orders.relieve(Order.SICK),
+        ),
+        Happening(
+            43 * MINUTE_MS,
+            "checkout: release 2 is deployed, and ends as soon as it starts",
+            lambda world: world.update("checkout", lambda spec: released(spec, "2")),
+        ),
+        Happening(48 * MINUTE_MS, "wiki: readers come; it has no autoheal labels"),
+        Happening(
+            51 * MINUTE_MS,
+            "checkout: release 3 is deployed, and works",
+            lambda world: world.update("checkout", lambda spec: released(spec, "3")),
+        ),
     )
 
 
