@@ -170,9 +170,9 @@ def _series(spot: Spot) -> Series:
     if not isinstance(node, Scalar) or node.kind in (Kind.TRUTH, Kind.NOTHING):
         spot.note(f"{described(node)} is not a series", f"such as {EXAMPLE}")
         return ZERO
-    if node.kind in (Kind.WHOLE, Kind.REAL):
-        return constant(float(node.text[:_CHARACTERS_MAX]))
     try:
+        if node.kind in (Kind.WHOLE, Kind.REAL):
+            return constant(float(node.text[:_CHARACTERS_MAX]))
         return parse_series(node.text)
     except ValueError as error:
         spot.note(f"{quoted(node.text)} is not a series: {error}", f"such as {EXAMPLE}")

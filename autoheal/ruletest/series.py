@@ -52,8 +52,15 @@ class Series:
 
 
 def constant(value: float) -> Series:
-    """The same value at every step."""
-    return Series((value,), After.SAME)
+    """The same value at every step. Raises ValueError whose text says what is wrong."""
+    return Series((_checked(value, f"{value:g}"),), After.SAME)
+
+
+def _checked(value: float, word: str) -> float:
+    # What is no number is neither above nor below.
+    if not -VALUE_MAX <= value <= VALUE_MAX:
+        raise ValueError(f"{word[:40]} goes beyond {VALUE_MAX:g}")
+    return value
 
 
 def parse_series(text: str) -> Series:
@@ -81,8 +88,4 @@ def _values(word: str, room: int) -> list[float | None]:
     if run is None:
         return [None] * count
     step = float(f"{run[2]}{run[3]}") if run[2] else 0.0
-    values = [float(run[1]) + each * step for each in range(count)]
-    # Not a number either, which is neither above nor below.
-    if not all(-VALUE_MAX <= value <= VALUE_MAX for value in values):
-        raise ValueError(f"{word[:40]} goes beyond {VALUE_MAX:g}")
-    return [*values]
+    return [_checked(float(run[1]) + each * step, word) for each in range(count)]
