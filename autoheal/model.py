@@ -353,11 +353,16 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class SourceValue:
-    """What an outside source told; None if it could not be had, and then why."""
+    """What an outside source told; None if it could not be had, and then why.
+
+    `definition` is the digest of what was asked, and where: under the same name another question
+    has other answers.
+    """
 
     source: str
     value: float | None
     error: str = ""
+    definition: str = ""
 
 
 COMMAND_RESET = "reset"

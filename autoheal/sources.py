@@ -237,7 +237,7 @@ class SourceLoop:
             log.info("source %s: told again", feed.source.name)
         feed.told_at, feed.error = now, ""
         feed.failed_at.clear()
-        self._write(SourceValue(feed.source.name, value))
+        self._write(feed, value)
 
     def _fail(self, feed: _Feed, error: str, now: float) -> None:
         name = feed.source.name
@@ -250,10 +250,11 @@ class SourceLoop:
         }
         if error not in feed.failed_at:
             feed.failed_at[error] = now
-            self._write(SourceValue(name, None, error))
+            self._write(feed, None, error)
 
-    def _write(self, value: SourceValue) -> None:
-        self._tenure.append(SOURCES, pack_source(value))
+    def _write(self, feed: _Feed, value: float | None, error: str = "") -> None:
+        told = SourceValue(feed.source.name, value, error, feed.source.definition)
+        self._tenure.append(SOURCES, pack_source(told))
 
     def _age_s(self, feed: _Feed) -> float:
         return self._clock.monotonic() - feed.told_at

@@ -57,6 +57,7 @@ from autoheal.model import (
     RosterRow,
     Service,
     ServiceMode,
+    SourceValue,
     Task,
 )
 from autoheal.records import SampleBatch, Samples, container_key, digest, identified
@@ -280,6 +281,11 @@ def source_condition(
 
 def source(name: str = "jobs", *, stale_after_ms: int = MINUTE) -> Source:
     return Source(name, "redis", (), 15 * SECOND, 5 * SECOND, stale_after_ms)
+
+
+def source_value(value: float | None, error: str = "", name: str = "jobs") -> SourceValue:
+    """What the source of this name told."""
+    return SourceValue(name, value, error, source(name).definition)
 
 
 def event_condition(

@@ -14,6 +14,7 @@ from typing import Any
 from autoheal.actions import Action, Escalate
 from autoheal.actions.track import Target, Track
 from autoheal.model import Mode, Service
+from autoheal.records import canonical, digest
 
 MINUTE_MS = 60_000
 DAY_MS = 24 * 60 * MINUTE_MS
@@ -301,6 +302,11 @@ class Source:
     every_ms: int
     timeout_ms: int
     stale_after_ms: int
+
+    @property
+    def definition(self) -> str:
+        """A digest of what is asked, and where; how often makes no difference."""
+        return digest(canonical([self.kind, self.options]))
 
 
 @dataclass(frozen=True, slots=True)

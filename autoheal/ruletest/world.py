@@ -96,6 +96,7 @@ class World:
         self._slots: dict[Place, _Slot] = {}
         self._changed: dict[tuple[type, str], Service | Task | Node] = {}
         self._sampler = Sampler(scenario)
+        self._definitions = {each.name: each.definition for each in scenario.rules.sources}
         self._populate()
         self._at(scenario.zero_ms - LONG_MS, self._begin)
         self._at(scenario.zero_ms, self._keyframe)
@@ -444,7 +445,8 @@ class World:
         for source, series in self._scenario.sources.items():
             if not series.is_stale(step):
                 value = series.at(step)
-                told = SourceValue(source, value, "" if value is not None else "no value")
+                error = "" if value is not None else "no value"
+                told = SourceValue(source, value, error, self._definitions.get(source, ""))
                 self._write(records.SOURCES, records.pack_source(told))
         self._at(self._now_ms + self._scenario.limits.step_ms, self._sample)
 

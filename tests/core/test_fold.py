@@ -32,7 +32,6 @@ from autoheal.model import (
     Intent,
     OutcomeKind,
     ServiceMode,
-    SourceValue,
     Verdict,
 )
 from builders import (
@@ -57,6 +56,7 @@ from builders import (
     service,
     source,
     source_condition,
+    source_value,
     task,
 )
 
@@ -375,7 +375,7 @@ def track(*targets: Target, match: str = "*") -> Rule:
 
 
 def told(value: float | None, error: str = "") -> dict[str, bytes]:
-    return records.pack_source(SourceValue("jobs", value, error))
+    return records.pack_source(source_value(value, error))
 
 
 def test_a_source_is_folded_and_read() -> None:
@@ -589,7 +589,7 @@ def test_a_source_that_counts_for_long_makes_no_other_window_longer() -> None:
     )
     assert long.window.slots == short.window.slots
     for made, value in ((short, None), (long, 7.0)):
-        told = records.pack_source(SourceValue("jobs", 7.0))
+        told = records.pack_source(source_value(7.0))
         made.fold(records.SOURCES, NOW - 23 * HOUR, NOW - 23 * HOUR, told)
         made.forget(NOW)
         assert made.sources.states(NOW)["jobs"].value == value

@@ -20,7 +20,7 @@ from autoheal.core.view.source_window import SourceState, SourceWindow
 from autoheal.core.view.swarm_view import SwarmView
 from autoheal.core.view.task_rows import TaskRows
 from autoheal.core.view.window import SPARE_SLOTS, Window
-from autoheal.model import SourceValue, Verdict
+from autoheal.model import Verdict
 from builders import (
     MINUTE,
     NOW,
@@ -29,6 +29,7 @@ from builders import (
     service,
     source,
     source_condition,
+    source_value,
     task,
 )
 
@@ -49,7 +50,7 @@ def window_of(told: Sequence[Told], *, stale_after_ms: int = MINUTE) -> SourceWi
     )
     for after_ms, value in told:
         given = (None, value) if isinstance(value, str) else (value, "")
-        made.fold(SourceValue("jobs", *given), START + after_ms)
+        made.fold(source_value(*given), START + after_ms)
     return made
 
 
@@ -110,7 +111,7 @@ def test_a_value_goes_stale(stale_after_ms: int, shown: list[float | None]) -> N
 def test_sources_do_not_see_each_other_and_unknown_ones_are_passed_over() -> None:
     made = SourceWindow([source("a"), source("b")], step_ms=STEP, longest_ms=OVER)
     for name, value in (("a", 1.0), ("b", 2.0), ("c", 3.0)):
-        made.fold(SourceValue(name, value), START)
+        made.fold(source_value(value, name=name), START)
     assert [made.figures(name, WINDOW)[0] for name in ("a", "b")] == [1.0, 2.0]
     assert list(made.states(NOW)) == ["a", "b"]
 
@@ -421,3 +422,9 @@ def test_a_slot_without_a_value_never_turns_what_is_not_true_into_true(
         after = frame_of(row(thinned), view).read(condition).of("web").verdict
         assert after is not Verdict.TRUE or before is Verdict.TRUE
         before = after
+
+
+def test_an_answer_to_another_question_of_the_same_name_does_not_count() -> None:
+    made = window_of([(0, 7.0)])
+    made.fold(dataclasses.replace(source_value(9.0), definition="other"), START + 1)
+    assert figures(made)[0] == 7.0

@@ -16,8 +16,19 @@ from autoheal.core.view.swarm_view import SwarmView
 from autoheal.core.view.task_rows import TaskRows
 from autoheal.core.view.track_readings import Tracked, TrackFrame
 from autoheal.core.view.window import Window
-from autoheal.model import Service, SourceValue, Task
-from builders import MINUTE, NOW, STEP, batch, inventory, roster_row, service, source, task
+from autoheal.model import Service, Task
+from builders import (
+    MINUTE,
+    NOW,
+    STEP,
+    batch,
+    inventory,
+    roster_row,
+    service,
+    source,
+    source_value,
+    task,
+)
 
 SLOTS = 5
 OVER = SLOTS * STEP
@@ -49,7 +60,7 @@ def frame_of(
                 window.fold(made, (SLOT - SLOTS + place) * STEP, {}, 1)
     sources = SourceWindow([source(stale_after_ms=STEP)], step_ms=STEP, longest_ms=OVER)
     for place, value in told:
-        sources.fold(SourceValue("jobs", value), (SLOT - SLOTS + place) * STEP)
+        sources.fold(source_value(value), (SLOT - SLOTS + place) * STEP)
     ordered = sorted(services, key=lambda each: each.id)
     rows = TaskRows(window, ordered, view.spans, warm_up_ms=WARM_UP)
     targets = [CPU, JOBS]
@@ -118,12 +129,12 @@ def steps_of(names: Sequence[str], rows: Samples) -> tuple[int, int]:
     [
         (WARM_UP + OVER, Tracked((50.0,), total=1)),
         (WARM_UP + OVER - STEP, Tracked((50.0,), total=1)),
-        (WARM_UP + OVER - STEP - 1, Tracked(unready=1, total=1)),
-        (WARM_UP, Tracked(unready=1, total=1)),
+        (WARM_UP + OVER - STEP - 1, Tracked(missing=1, total=1)),
+        (WARM_UP, Tracked(missing=1, total=1)),
         (WARM_UP - 1, Tracked(unready=1, total=1)),
     ],
 )
-def test_a_task_is_ready_once_it_was_warm_for_four_slots_of_five(
+def test_a_ready_task_is_missing_until_it_was_warm_for_four_slots_of_five(
     age_ms: int, read: Tracked
 ) -> None:
     assert tracked([task(since_ms=NOW - age_ms)], {"web.1": [50.0] * SLOTS}) == read

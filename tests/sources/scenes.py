@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -100,8 +101,9 @@ class Asked:
 
 
 def told(world: World) -> list[SourceValue]:
-    """What stands in the store, each value once."""
-    return [records.unpack_source(entry.fields) for entry in world.store.of(records.SOURCES)]
+    """What stands in the store, each value once, whichever question it answers."""
+    values = [records.unpack_source(entry.fields) for entry in world.store.of(records.SOURCES)]
+    return [dataclasses.replace(value, definition="") for value in values]
 
 
 def told_at(world: World) -> list[float]:

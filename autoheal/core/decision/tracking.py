@@ -17,7 +17,6 @@ from autoheal.core.decision.subject import subject
 from autoheal.core.decision.tick import Tick, View
 from autoheal.core.decision.track import (
     Recommendation,
-    kept,
     proposal,
     recent,
     recommend,
@@ -116,16 +115,17 @@ def _remembered(
 ) -> TrackState:
     """What the rule remembers from here on: while it asks for nothing, only what it did.
 
-    A late tick forgets nothing that is still within a window. Where nothing is, it begins anew.
+    At a late tick the present count is remembered too: that nobody looked is no reason to move.
     """
     known = tick.services[view.service.id].tracks.get(rule.name, NOTHING)
     if asked is None:
         return TrackState((), recent(track, known.scaled, tick.now_ms))
-    is_out_of_sight = tick.is_late and not kept(track, known.recommendations, tick.now_ms)
+    current = view.service.replicas or 0
+    seen = ((tick.now_ms, current),) if tick.is_late else ()
     return remembered(
         track,
-        dataclasses.replace(known, hash=rule.hash),
+        dataclasses.replace(known, hash=rule.hash, recommendations=(*known.recommendations, *seen)),
         (tick.now_ms, asked.replicas),
-        current=view.service.replicas or 0,
-        is_new=known.hash not in ("", rule.hash) or is_out_of_sight,
+        current=current,
+        is_new=known.hash not in ("", rule.hash),
     )

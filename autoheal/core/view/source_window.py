@@ -93,15 +93,20 @@ class SourceWindow:
     def __init__(self, sources: Iterable[Source], *, step_ms: int, longest_ms: int) -> None:
         self._step_ms = step_ms
         self._kept_ms = longest_ms + SPARE_SLOTS * step_ms
-        self._told = {each.name: _Told(each.stale_after_ms) for each in sources}
+        self._told: dict[str, _Told] = {}
+        self._definitions: dict[str, str] = {}
+        for each in sources:
+            self._told[each.name] = _Told(each.stale_after_ms)
+            self._definitions[each.name] = each.definition
 
     def fold(self, value: SourceValue, at_ms: int) -> None:
         """Take in what one source told, true at `at_ms`; sources without a name here tell nobody.
 
-        Of two values with one time the later entry counts.
+        Nor does an answer to another question, asked under the same name. Of two values with one
+        time the later entry counts.
         """
         told = self._told.get(value.source)
-        if told is None:
+        if told is None or value.definition != self._definitions[value.source]:
             return
         if value.value is None:
             told.note(value.error or "no value", at_ms)

@@ -1,9 +1,9 @@
 """What target tracking reads of each service at one instant, as Kubernetes' HPA looks at pods.
 
 Tasks that have ended, or are to stop, are passed over. One that does not run yet, or has not warmed
-up, is not ready; for a metric, nor is one that was warm in less than 80 % of the slots, for what a
-task burns to start is no load. Of the ready ones the mean of what was measured in warm slots
-counts; one with samples in less than 80 % of these is missing. Nothing is filled in here.
+up, is not ready. Of the ready ones the mean of what was measured in warm slots counts, for what a
+task burns to start is no load; one with such samples in less than 80 % of the slots is missing.
+Nothing is filled in here.
 """
 
 from __future__ import annotations
@@ -65,22 +65,19 @@ class TrackFrame:
             if span.running_from_ms is None and span.ended_ms is None
         )
         self._means: dict[Target, list[float]] = {}
-        self._ready: dict[Target, list[bool]] = {}
         self._figures: dict[Target, float | None] = {}
         for target in targets:
             slots = complete_slots(now_ms, target.over_ms, step_ms)
             if target.metric:
-                warm = rows.ready(slots)
-                self._ready[target] = (warm.mean(axis=0) >= COVERAGE).tolist()
-                self._means[target] = _means(rows.samples(target.metric, slots), warm)
+                samples = rows.samples(target.metric, slots)
+                self._means[target] = _means(samples, rows.ready(slots))
             else:
                 self._figures[target] = _figure(sources.figures(target.source, slots))
 
     def read(self, target: Target, service: str) -> Tracked:
         """One target of one service, by its id."""
         alive = [row for row in self._rows.of(service) if self._alive[row]]
-        is_ready = self._ready.get(target, self._warm)
-        ready = [row for row in alive if is_ready[row]]
+        ready = [row for row in alive if self._warm[row]]
         total = len(alive) + self._waiting[service]
         unready = total - len(ready)
         if target in self._figures:
@@ -94,7 +91,7 @@ def _means(samples: Doubles, warm: Booleans) -> list[float]:
     """What each row's samples were on average while it was warm; NaN where they are too few."""
     there = warm & ~np.isnan(samples)
     counts = there.sum(axis=0)
-    are_enough = counts / np.maximum(warm.sum(axis=0), 1) >= COVERAGE
+    are_enough = there.mean(axis=0) >= COVERAGE
     means = np.where(there, samples, 0.0).sum(axis=0) / np.where(are_enough, counts, np.nan)
     return list(np.round(means, DECIMALS).tolist())
 
