@@ -53,7 +53,10 @@ def test_the_world_of_a_test_is_as_documented(result: Result) -> None:
     assert result.failures == ()
 
 
-@pytest.mark.parametrize("result", results(HERE / "language.test.yaml"), ids=lambda r: r.name)
+LANGUAGE = [HERE / f"{name}.test.yaml" for name in ("language", "page-1", "page-2")]
+
+
+@pytest.mark.parametrize("result", results(*LANGUAGE), ids=lambda r: r.name)
 def test_a_rule_means_over_time_what_is_documented(result: Result) -> None:
     assert result.failures == ()
 
