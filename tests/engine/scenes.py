@@ -139,10 +139,14 @@ class Scene:
         self.write(records.SAMPLES, records.pack_samples(sampled), age_s=age_s)
 
     def decide(self, engine: Engine) -> None:
-        """Tick until something is decided; samples go on, for a machine may stand still a while."""
+        """Tick until something is decided; a machine may stand still, so samples go on."""
+        sampled_at = time.monotonic()
 
         def decided() -> object:
-            self.sample()
+            nonlocal sampled_at
+            if time.monotonic() - sampled_at >= STEP_MS / 1000:
+                sampled_at = time.monotonic()
+                self.sample()
             return self.entries(records.DECISIONS)
 
         tick_until(engine, decided)
