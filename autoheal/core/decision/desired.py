@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from autoheal.actions.track import Target, Track
 from autoheal.core.view.fold import Tracked
+from autoheal.core.view.readings import is_capped
 from autoheal.metrics import METRIC_BY_NAME
 from autoheal.model import ActionKind, Service
 
@@ -66,13 +67,9 @@ def desired(track: Track, target: Target, tracked: Tracked, service: Service) ->
 
 
 def worst(target: Target, service: Service) -> float | None:
-    """What a missing sample of the metric is at worst; None where nothing bounds it.
-
-    A share of a limit cannot pass 100 %; a share of a reservation or of a node can.
-    """
+    """What a missing sample of the metric is at worst; None where nothing bounds it."""
     metric = METRIC_BY_NAME[target.metric]
-    limits = {"cpu": service.cpu_limit, "memory": service.memory_limit}
-    if metric.cap is None or (metric.basis in limits and limits[metric.basis] is None):
+    if metric.cap is None or not is_capped(metric, service):
         return None
     return max(metric.cap, target.target)
 

@@ -110,7 +110,7 @@ class Frame:
             return self._of_source(condition, slots)
         metric = METRIC_BY_NAME[condition.metric]
         owner = self._series if metric.of_service else self._rows
-        capped = np.asarray([_is_capped(metric, each) for each in owner.services], dtype=bool)
+        capped = np.asarray([is_capped(metric, each) for each in owner.services], dtype=bool)
         fill = self._fill(condition, capped, metric.cap or 0.0, len(slots))
         if metric.of_service:
             wants_high = condition.comparison.wants_high
@@ -197,7 +197,7 @@ def _filled(values: Doubles, fill: _Fill) -> _Series:
     return _Series(filled, there, there)
 
 
-def _is_capped(metric: Metric, service: Service) -> bool:
+def is_capped(metric: Metric, service: Service) -> bool:
     """A share of a limit cannot pass 100 %; a share of a reservation or of a node can."""
     match metric.basis:
         case "cpu":
